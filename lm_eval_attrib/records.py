@@ -1,0 +1,304 @@
+"""The records that every part speaks: frozen dataclasses, standard library only.
+
+A benchmark document judged wrong is a :class:`Failure`. A strategy turns it into a :class:`Contrast` (the pair of tokens to
+explain) or says why not in a :class:`NoPair`. Everything found out about it is an :class:`Explanation`, which the store
+writes and the reports read.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol, TypeAlias
+
+OutputType: TypeAlias = Literal["multiple_choice", "loglikelihood", "generate_until"]
+
+#: What became of a failure. ``attributed``: explained. ``no pair``: no strategy found one. ``not sampled``: outside the
+#: seeded sample that ``attrib_limit`` draws. ``error``: explaining raised; the reason says what.
+Status: TypeAlias = Literal["attributed", "no pair", "not sampled", "error"]
+STATUSES: tuple[Status, ...] = ("attributed", "no pair", "not sampled", "error")
+
+
+class Column(Protocol):
+    """A one-dimensional sequence of numbers that Arrow can take: a list, ``array.array`` or a numpy array."""
+
+    def __len__(self) -> int: ...
+
+    def __iter__(self) -> Iterator[Any]: ...
+
+
+def digest(*parts: object) -> str:
+    """A short stable identifier of JSON-serialisable parts (128 bits of SHA-256, hexadecimal)."""
+    text = json.dumps(parts, sort_keys=True, ensure_ascii=False, default=str)
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:32]
+
+
+@dataclass(frozen=True)
+class Continuation:
+    """One text that the harness scored after a prompt, or that the model generated, with the ids it was scored with.
+
+    ``prompt_ids`` and ``ids`` are exactly what the model saw: never re-tokenised (the join of context and continuation is
+    ambiguous). ``cut`` is the number of prompt tokens dropped on the left to fit the model's context.
+    """
+
+    text: str
+    prompt_ids: tuple[int, ...]
+    ids: tuple[int, ...]
+    prompt: str = ""
+    logprob: float | None = None
+    greedy: bool | None = None
+    cut: int = 0
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A document whose prediction the task's own metric scores as wrong.
+
+    multiple_choice: ``continuations`` are the choices, ``chosen`` the index the model preferred, ``correct`` the indices of
+    right ones. loglikelihood: one continuation, the gold one. generate_until: ``continuations[0]`` is the response.
+    """
+
+    failure_id: str
+    run_id: str
+    task: str
+    doc_id: int
+    doc: Mapping[str, Any]
+    output_type: OutputType
+    prompt: str
+    prediction: str
+    gold: str
+    metric: str
+    filter: str
+    value: float
+    continuations: tuple[Continuation, ...] = ()
+    chosen: int | None = None
+    correct: tuple[int, ...] = ()
+    #: For generation: what the filter made of the response (the extracted answer), None if it matched nothing.
+    extracted: str | None = None
+    #: The gold answers the task accepts, as strings; ``gold`` is the first.
+    golds: tuple[str, ...] = ()
+    #: Few-shot examples, chat turns and other facts a segmenter may use.
+    context: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """The pair of tokens that a strategy found: explained at the last of ``input_ids``.
+
+    ``input_ids`` end with the token after which the model emitted ``target_id`` and should have preferred ``contrast_id``.
+    For the ``sequence`` objective ``target_ids`` and ``contrast_ids`` hold both continuations and the two single ids are
+    their first tokens.
+    """
+
+    strategy: str
+    input_ids: tuple[int, ...]
+    target_id: int
+    contrast_id: int
+    objective: str = "logit_diff"
+    target_ids: tuple[int, ...] = ()
+    contrast_ids: tuple[int, ...] = ()
+    #: Number of leading ids of ``input_ids`` that are prompt; the rest is the answer so far.
+    prompt_tokens: int = 0
+    #: Anything a reader should know: a fall-back taken, rollouts spent, votes.
+    note: str = ""
+
+    @property
+    def position(self) -> int:
+        """Index of the explained position, the last of ``input_ids``."""
+        return len(self.input_ids) - 1
+
+
+@dataclass(frozen=True)
+class NoPair:
+    """Why a strategy found no pair; ``strategy`` may name several that were tried."""
+
+    strategy: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class PairFigures:
+    """What the model says at the explained position. Logits in nats; ranks from 1; probabilities of the softmax."""
+
+    target: str
+    contrast: str
+    delta_logit: float
+    target_rank: int
+    contrast_rank: int
+    target_probability: float
+    contrast_probability: float
+    completeness_gap: float
+    clean: bool
+    #: Why it is not clean; empty when it is.
+    unclean: str = ""
+
+
+@dataclass(frozen=True)
+class TokenTable:
+    """The explained tokens, one row each; all columns have the same length n."""
+
+    ids: Column
+    texts: Sequence[str]
+    segments: Sequence[str]
+    special: Sequence[bool]
+    #: Relevance in nats, and divided by the largest absolute relevance of a token that is not special (in [-1, 1]).
+    relevance: Column
+    relevance_norm: Column
+
+
+@dataclass(frozen=True)
+class NodeTable:
+    """Hidden states kept in the graph. ``layer`` -1 is the embeddings, l the output of decoder block l."""
+
+    layer: Column
+    position: Column
+    relevance: Column
+
+
+@dataclass(frozen=True)
+class EdgeTable:
+    """Kept edges of block ``layer``, from ``(layer - 1, source)`` to ``(layer, target)``; weight = ov + qk + same-token rest."""
+
+    layer: Column
+    source: Column
+    target: Column
+    weight: Column
+    ov: Column
+    qk: Column
+
+
+@dataclass(frozen=True)
+class UnitTable:
+    """Heads or MLP neurons of the kept subgraph, ranked by |relevance|."""
+
+    layer: Column
+    unit: Column
+    position: Column
+    relevance: Column
+
+
+@dataclass(frozen=True)
+class BlockFigures:
+    """Figures of one block of the kept graph (see docs/schema.md for each one's definition)."""
+
+    layer: int
+    nodes: int
+    edges: int
+    fan_in: float
+    fan_out: float
+    verticality: float
+    gini_nodes: float
+    gini_edges: float
+    cover_90: int
+    centre: float
+    look_back: float
+
+
+@dataclass(frozen=True)
+class Check:
+    """One causal check: Δℓ before and after an intervention of ``amount`` (words, nodes, logits added to scores …).
+
+    ``control`` is the mean Δℓ after the same intervention on random places; None for a check without one.
+    ``turned``: Δℓ after ≤ 0, so the model prefers the right token.
+    """
+
+    check: str
+    amount: float
+    delta_before: float
+    delta_after: float
+    turned: bool
+    control: float | None = None
+    #: Share of random places that turned the answer too.
+    control_turned: float | None = None
+    #: What was changed, for a reader: the words masked, the heads ablated.
+    detail: str = ""
+
+
+@dataclass(frozen=True)
+class SegmentSum:
+    """Relevance of one segment: the sums over its tokens of relevance and of normalised relevance."""
+
+    segment: str
+    tokens: int
+    relevance: float
+    relevance_norm: float
+
+
+@dataclass(frozen=True)
+class Trust:
+    """Is this explanation to be trusted: a level, one figure in [0, 1] and one sentence."""
+
+    level: Literal["high", "medium", "low"]
+    score: float
+    sentence: str
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """Everything known about one failure. What was not computed is None or empty."""
+
+    failure: Failure
+    status: Status
+    #: Why there is no attribution, or what a reader must know about it (a fall-back, a truncated prompt).
+    reason: str = ""
+    contrast: Contrast | None = None
+    figures: PairFigures | None = None
+    tokens: TokenTable | None = None
+    #: [L + 1][n] relevance of hidden states; row 0 the embeddings.
+    layers: Sequence[Column] = ()
+    nodes: NodeTable | None = None
+    edges: EdgeTable | None = None
+    heads: UnitTable | None = None
+    neurons: UnitTable | None = None
+    blocks: Sequence[BlockFigures] = ()
+    checks: Sequence[Check] = ()
+    segments: Sequence[SegmentSum] = ()
+    label: str | None = None
+    pattern: str | None = None
+    #: One sentence with the figures that decided the label.
+    label_reason: str = ""
+    trust: Trust | None = None
+    seconds: float | None = None
+
+
+@dataclass(frozen=True)
+class Run:
+    """One model under one rule and objective in one evaluation setting. Running the same again continues the same run."""
+
+    run_id: str
+    model: str
+    model_args: Mapping[str, Any]
+    dtype: str
+    parameters: int
+    rule: str
+    objective: str
+    versions: Mapping[str, str]
+    #: Few-shot count, chat template, system instruction, generation arguments, seeds.
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class TaskSummary:
+    """What one task of a run came to, per filter. ``score`` is the mean of the deciding metric over its documents."""
+
+    run_id: str
+    task: str
+    metric: str
+    filter: str
+    documents: int
+    failures: int
+    score: float | None
+    #: Why nothing of this task can be attributed (a perplexity, say); empty otherwise.
+    not_attributable: str = ""
+
+
+def run_id(run_model: str, model_args: Mapping[str, Any], rule: str, objective: str, settings: Mapping[str, Any]) -> str:
+    """The identifier of a run: the same model, arguments, rule, objective and evaluation settings give the same."""
+    return digest("run", run_model, dict(model_args), rule, objective, dict(settings))
+
+
+def failure_id(run: str, task: str, filter_name: str, doc_id: int, doc: Mapping[str, Any], prompt: str) -> str:
+    """The identifier of a failure: a digest of run (model, rule, objective), task, filter and document with its prompt."""
+    return digest("failure", run, task, filter_name, doc_id, doc, prompt)

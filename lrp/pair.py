@@ -1,0 +1,29 @@
+"""What goes into the engine: a pair of tokens to tell apart after a prompt."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One thing to explain: why ``target`` and not ``contrast`` after ``input_ids``.
+
+    Args:
+        input_ids: The n token ids up to and including the explained position p (the last one).
+        target: Id of the token whose logit is explained.
+        contrast: Id of the token that should have won; None only for objectives that name none (``max_logit``, …).
+        objective: One of :data:`~lm_eval_attrib.lrp.objectives.OBJECTIVES`.
+        target_ids: For ``sequence``: all ids of the wrong continuation.
+        contrast_ids: For ``sequence``: all ids of the right continuation.
+        attention_mask: 1 for real tokens, 0 for padding on the left; None means no padding. Padding gets relevance 0.
+    """
+
+    input_ids: Sequence[int]
+    target: int
+    contrast: int | None = None
+    objective: str = "logit_diff"
+    target_ids: Sequence[int] = ()
+    contrast_ids: Sequence[int] = ()
+    attention_mask: Sequence[int] | None = None

@@ -1,0 +1,1 @@
+"""Attribution profiles of stock tasks, and the planted benchmark."""

@@ -1,0 +1,1 @@
+"""An offline benchmark whose failures have a known cause."""
