@@ -1,0 +1,170 @@
+"""The ``attrib_*`` arguments: one validated, immutable object that every part reads.
+
+They come from ``--model_args`` (lm_eval has parsed numbers and booleans already), from a YAML file named by
+``attrib_config``, or from Python. A name without the prefix is a field of :class:`Settings`; with it, an argument.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from .errors import ArgumentError
+
+PREFIX = "attrib_"
+
+#: Commas separate model arguments, colons and slashes are part of paths, URLs and model names: lists are joined by "+".
+LIST_SEPARATOR = "+"
+
+Rule = Literal["attnlrp", "cplrp", "gradient", "integrated_gradients", "random"]
+Objective = Literal["logit_diff", "max_logit", "topk_avg", "demean", "sequence"]
+Memory = Literal["auto", "graph", "blockwise", "offload"]
+
+
+def _split(value: Any) -> Any:
+    """``"answer+reference"`` → ``("answer", "reference")``; a list stays one; nothing is the empty tuple."""
+    if value is None or value == "":
+        return ()
+    return tuple(part.strip() for part in value.split(LIST_SEPARATOR) if part.strip()) if isinstance(value, str) else value
+
+
+def _word_means_none(word: str) -> BeforeValidator:
+    """A validator for a number that may also be said by a word: ``all`` failures, ``auto`` batch size."""
+    return BeforeValidator(lambda value: None if isinstance(value, str) and value.strip().lower() == word else value)
+
+
+def _no_boolean(value: Any) -> Any:
+    """lm_eval reads ``attrib_limit=True`` as a boolean, which Python would count as 1."""
+    if isinstance(value, bool):
+        raise ValueError("a number is needed, not true or false")
+    return value
+
+
+Names = Annotated[tuple[str, ...], BeforeValidator(_split)]
+Count = Annotated[int, BeforeValidator(_no_boolean), Field(ge=0)]
+Positive = Annotated[int, BeforeValidator(_no_boolean), Field(ge=1)]
+Text = Annotated[str, BeforeValidator(lambda value: str(value) if isinstance(value, int | float) else value)]
+
+
+class Settings(BaseModel):
+    """Everything that can be said about how failures are explained. Every field has a default.
+
+    ``docs/arguments.md`` describes each under its argument's name, ``attrib_`` + field; a test holds the two together.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    db: Path = Field(Path("attributions.duckdb"), description="the database that is written and resumed from")
+    rule: Rule = Field("attnlrp", description="how relevance is propagated; the last three are baselines")
+    objective: Objective = Field("logit_diff", description="the scalar that is explained")
+    contrast: Names = Field((), description="strategies for generated answers, in order; empty: the profile's order")
+    graph: bool = Field(True, description="attribution graphs, heads and neurons")
+    checks: bool = Field(True, description="causal checks, labels and trust")
+    limit: Annotated[Count | None, _word_means_none("all")] = Field(
+        100, description="failures explained a task, a seeded sample; all: every one; 0: none"
+    )
+    memory: Memory = Field("auto", description="how the backward pass is kept in memory")
+    batch_size: Annotated[Positive | None, _word_means_none("auto")] = Field(None, description="pairs explained at once")
+    profiles: Path | None = Field(None, description="a folder of task profiles that come before the built-in ones")
+    report: Path | None = Field(None, description="a folder: write the report there at the end")
+    seed: Annotated[int, BeforeValidator(_no_boolean)] = Field(1234, description="seed of the sample and of random controls")
+    max_tokens: Annotated[Positive | None, _word_means_none("none")] = Field(
+        None, description="longer prompts are not explained, and say so"
+    )
+    max_seconds: Annotated[Positive | None, _word_means_none("none")] = Field(
+        None, description="stop explaining after this long; running again goes on"
+    )
+    reference: Text | None = Field(
+        None, description="right answers to compare with: a samples file or a run_id of the database"
+    )
+    annotations: Path | None = Field(None, description="a CSV of pairs that a person marked")
+    rollouts: Count = Field(64, description="rollouts that strategy rollout may spend on one failure")
+    rollout_seconds: Count = Field(60, description="seconds that strategy rollout may spend on one failure")
+    judge_url: str | None = Field(None, description="an OpenAI-compatible endpoint; nothing leaves the machine without it")
+    judge_model: Names = Field((), description="judges that vote, by model name")
+    judge_calls: Count = Field(500, description="calls to judges in one run, at most")
+
+    @classmethod
+    def from_arguments(cls, arguments: Mapping[str, Any]) -> Settings:
+        """Settings from ``attrib_*`` arguments, those of the YAML file named by ``attrib_config`` beneath them.
+
+        Raises:
+            ArgumentError: an unknown name (the message lists the known ones and the nearest), a value that does not hold,
+                or a configuration file that cannot be read.
+        """
+        given = dict(arguments)
+        path = given.pop(PREFIX + "config", None)
+        _refuse_unknown(given, "model arguments")
+        merged = {**(_read(Path(str(path))) if path is not None else {}), **given}
+        if "attrib_limit" in merged and merged["attrib_limit"] is None:
+            raise ArgumentError("attrib_limit=none can be read in two ways: say all for every failure, 0 for none.")
+        # lm_eval reads the word "none" as None: the argument as if not given.
+        values = {name.removeprefix(PREFIX): value for name, value in merged.items() if value is not None}
+        try:
+            return cls.model_validate(values)
+        except ValidationError as error:
+            raise ArgumentError(_explain(error)) from None
+
+    def identity(self) -> dict[str, Any]:
+        """What of the settings, beside rule and objective, decides what an explanation holds: part of a run's identifier.
+
+        Where results go, how many failures are drawn and how memory is used change no explanation, so that a run can be
+        continued with a larger ``attrib_limit``.
+        """
+        named = {
+            "contrast",
+            "graph",
+            "checks",
+            "profiles",
+            "max_tokens",
+            "reference",
+            "annotations",
+            "judge_url",
+            "judge_model",
+        }
+        return self.model_dump(mode="json", exclude_defaults=True, include=named)
+
+
+#: Every argument's name, in the order of the fields, and ``attrib_config``.
+ARGUMENTS: tuple[str, ...] = (*(PREFIX + name for name in Settings.model_fields), PREFIX + "config")
+
+
+def _refuse_unknown(given: Mapping[str, Any], where: str) -> None:
+    for name in given:
+        if name not in ARGUMENTS:
+            near = difflib.get_close_matches(name, ARGUMENTS, n=1)
+            hint = f" Did you mean {near[0]}?" if near else ""
+            raise ArgumentError(f"unknown argument {name!r} in {where}.{hint} Known are: {', '.join(ARGUMENTS)}.")
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """The arguments in a YAML file, all with their prefix (the file may leave it out)."""
+    try:
+        loaded = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ArgumentError(f"attrib_config={str(path)!r} cannot be read: {error}") from None
+    if loaded is None:
+        return {}
+    if not isinstance(loaded, dict):
+        raise ArgumentError(f"attrib_config={str(path)!r} holds a {type(loaded).__name__}; a mapping of arguments is needed.")
+    named = {key if str(key).startswith(PREFIX) else f"{PREFIX}{key}": value for key, value in loaded.items()}
+    _refuse_unknown({name: None for name in named if name != PREFIX + "config"}, str(path))
+    if PREFIX + "config" in named:
+        raise ArgumentError(f"{path} names another attrib_config; one file holds all.")
+    return named
+
+
+def _explain(error: ValidationError) -> str:
+    """Pydantic's findings in the words of the command line."""
+    lines = []
+    for finding in error.errors():
+        name = str(finding["loc"][0])
+        field = Settings.model_fields[name]
+        message = finding["msg"].removeprefix("Value error, ").replace("Input should", "it should")
+        lines.append(f"{PREFIX}{name}={finding['input']!r}: {message} ({PREFIX}{name}: {field.description}).")
+    return " ".join(dict.fromkeys(lines))
