@@ -1,0 +1,275 @@
+"""Changes to one forward pass: mask words, shift attention, ablate hidden states and heads; several variants in one batch.
+
+Everything acts on operations (the attention call, the softmax of attention scores) or through hooks that are taken off
+again, so it holds for any decoder-only Hugging Face model under ``sdpa`` or ``eager`` attention. After :func:`intervene`, also
+after an exception, nothing remains.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
+
+from ..errors import ArgumentError, ModelError
+
+#: How a word is masked. ``attention``: no later token attends to it (its key column is −∞; its own row is still computed).
+#: ``mean``: its embeddings are replaced by the mean of the vocabulary's, which leaves the attention pattern its own.
+Masking: TypeAlias = Literal["attention", "mean"]
+MASKINGS: tuple[Masking, ...] = ("attention", "mean")
+
+_SOFTMAX: tuple[Callable[..., Tensor], ...] = (F.softmax, torch.softmax, Tensor.softmax)
+#: Rows of a large vocabulary embedded at a time for its mean.
+_VOCABULARY_CHUNK = 8192
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One changed run of a prompt: everything named here at once. ``Variant()`` is the unchanged run.
+
+    Attributes:
+        masked: token positions that are masked.
+        shifted: token positions whose keys get ``shift`` added to every score that they or a later token give them, in every
+            block and head.
+        shift: what is added to the scores (softmax inputs, nats); negative lowers attention.
+        nodes: hidden states ``(layer, position)`` replaced by the mean over the prompt's positions at that layer; layer -1 is
+            the embeddings, l the output of block l. The mean, because it holds what all positions share: a zero is far from
+            anything that later blocks were trained on, and a norm without bias would turn it into exactly nothing.
+        heads: ``(block, head, position)`` whose attention output is set to zero; position None means at every position.
+    """
+
+    masked: tuple[int, ...] = ()
+    shifted: tuple[int, ...] = ()
+    shift: float = 0.0
+    nodes: tuple[tuple[int, int], ...] = ()
+    heads: tuple[tuple[int, int, int | None], ...] = ()
+
+
+@contextmanager
+def intervene(
+    model: nn.Module,
+    blocks: Sequence[nn.Module],
+    variants: Sequence[Variant],
+    *,
+    masking: Masking = "attention",
+    left_out: Sequence[int] = (),
+) -> Iterator[None]:
+    """While entered, row v of every batch that ``model`` computes is run under ``variants[v]``.
+
+    Args:
+        model: a decoder-only Hugging Face model; batches must have ``len(variants)`` rows without padding or cache.
+        blocks: its decoder blocks, first to last.
+        masking: how ``Variant.masked`` is done, see :data:`Masking`.
+        left_out: positions that the mean of an ablated hidden state leaves out: special tokens, whose states are sinks.
+
+    Raises:
+        ArgumentError: a head that the model has not; an unknown masking.
+        ModelError: the intervention acts on attention, but a block computed none that is known: it would have done nothing.
+    """
+    if masking not in MASKINGS:
+        raise ArgumentError(f"unknown masking {masking!r}; known are {', '.join(MASKINGS)}")
+    by_attention = masking == "attention"
+    sites = _AttentionSites(variants, masked=by_attention)
+    with ExitStack() as stack:
+        for index, block in enumerate(blocks):
+            stack.callback(block.register_forward_pre_hook(sites.entering(index)).remove)
+            stack.callback(block.register_forward_hook(sites.leaving, always_call=True).remove)
+        for layer in {layer for variant in variants for layer, _ in variant.nodes}:
+            module = _embedding(model) if layer < 0 else blocks[layer]
+            stack.callback(module.register_forward_hook(_ablation(variants, layer, frozenset(left_out))).remove)
+        if not by_attention and any(variant.masked for variant in variants):
+            embedding = _embedding(model)
+            hook = _replacement(variants, mean_embedding(embedding))
+            stack.callback(embedding.register_forward_hook(hook).remove)
+        stack.enter_context(sites)
+        yield
+        sites.require(len(blocks))
+
+
+class _AttentionSites(TorchFunctionMode):
+    """Adds to attention scores, and multiplies attention outputs, inside the decoder blocks."""
+
+    def __init__(self, variants: Sequence[Variant], *, masked: bool) -> None:
+        super().__init__()
+        self.variants = variants
+        self.masked = masked and any(variant.masked for variant in variants)
+        self.shifted = any(variant.shifted and variant.shift for variant in variants)
+        self.heads = {block for variant in variants for block, _, _ in variant.heads}
+        self.block: int | None = None
+        self.met: set[int] = set()
+        self.biases: dict[tuple[Any, ...], Tensor] = {}
+
+    def entering(self, index: int) -> Callable[..., None]:
+        def hook(module: nn.Module, args: Any) -> None:
+            self.block = index
+
+        return hook
+
+    def leaving(self, module: nn.Module, args: Any, output: Any) -> None:
+        self.block = None
+
+    def require(self, blocks: int) -> None:
+        """Raise where an intervention on attention found none to act on."""
+        needed = set(range(blocks)) if self.masked else set(self.heads)
+        missing = sorted(needed - self.met)
+        if missing or (self.shifted and not self.met):
+            raise ModelError(
+                f"no attention that can be changed was met in blocks {missing or 'of this model'}: known are "
+                "scaled_dot_product_attention and a softmax over [batch, heads, query, key]. Load the model with "
+                'attn_implementation="sdpa" or "eager"; words of models that mix tokens otherwise can be masked by '
+                'masking="mean"'
+            )
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if self.block is not None:
+            if func is F.scaled_dot_product_attention:
+                return self._fused(*args, **kwargs)
+            if func in _SOFTMAX:
+                return self._softmax(func, *args, **kwargs)
+        return func(*args, **kwargs)
+
+    def _fused(
+        self,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        attn_mask: Tensor | None = None,
+        dropout_p: float = 0.0,
+        is_causal: bool = False,
+        scale: float | None = None,
+        enable_gqa: bool = False,
+    ) -> Tensor:
+        self.met.add(self._block(query))
+        bias = self._bias(query.shape[-2], key.shape[-2], query)
+        if bias is not None:
+            if is_causal:
+                later = torch.ones(bias.shape[-2:], dtype=torch.bool, device=bias.device).triu(1)
+                bias = bias.masked_fill(later, -torch.inf)
+            if attn_mask is not None:
+                dropped = attn_mask.dtype == torch.bool
+                bias = bias.masked_fill(~attn_mask, -torch.inf) if dropped else bias + attn_mask
+            attn_mask, is_causal = bias, False
+            if enable_gqa:  # grouped queries under a mask fall back to the kernel that holds all n² scores of every head
+                group = query.shape[1] // key.shape[1]
+                key, value = key.repeat_interleave(group, 1), value.repeat_interleave(group, 1)
+                enable_gqa = False
+        output = F.scaled_dot_product_attention(
+            query, key, value, attn_mask, dropout_p, is_causal, scale=scale, enable_gqa=enable_gqa
+        )
+        return self._without_heads(output)
+
+    def _softmax(self, func: Callable[..., Tensor], scores: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        queries, keys = scores.shape[-2:]
+        # One key more than queries: a learned sink, to which no token position belongs.
+        if scores.dim() != 4 or scores.shape[0] != len(self.variants) or keys - queries not in (0, 1):
+            return func(scores, *args, **kwargs)
+        self.met.add(self._block(scores))
+        bias = self._bias(queries, keys, scores)
+        # A zero row of weights is a zero output of the head, wherever the product with the values is taken.
+        return self._without_heads(func(scores if bias is None else scores + bias, *args, **kwargs))
+
+    def _block(self, operand: Tensor) -> int:
+        if operand.shape[0] != len(self.variants):
+            raise ArgumentError(f"a batch of {operand.shape[0]} rows was run under {len(self.variants)} variants")
+        assert self.block is not None
+        return self.block
+
+    def _bias(self, queries: int, keys: int, like: Tensor) -> Tensor | None:
+        """[variants, 1, queries, keys] to add to attention scores; None when no variant changes them."""
+        if not (self.masked or self.shifted):
+            return None
+        index = (queries, keys, like.dtype, like.device)
+        if index not in self.biases:
+            columns = torch.zeros(len(self.variants), 1, 1, keys, dtype=like.dtype)
+            hidden = torch.zeros(len(self.variants), 1, 1, keys, dtype=torch.bool)
+            for row, variant in enumerate(self.variants):
+                columns[row, ..., list(variant.shifted)] = variant.shift
+                hidden[row, ..., list(variant.masked if self.masked else ())] = True
+            later = torch.ones(queries, keys, dtype=torch.bool, device=like.device).tril(-1)
+            bias = columns.to(like.device).expand(-1, -1, queries, -1)
+            self.biases[index] = bias.masked_fill(hidden.to(like.device) & later, -torch.inf)
+        return self.biases[index]
+
+    def _without_heads(self, output: Tensor) -> Tensor:
+        """``output`` [variants, heads, queries, …] with the rows of this block's ablated heads set to zero."""
+        if self.block not in self.heads:
+            return output
+        keep = torch.ones(*output.shape[:3], 1, dtype=output.dtype)
+        for row, variant in enumerate(self.variants):
+            for block, head, position in variant.heads:
+                if block == self.block:
+                    if not 0 <= head < output.shape[1]:
+                        raise ArgumentError(f"block {block} has heads 0 to {output.shape[1] - 1}, no head {head}")
+                    keep[row, head, slice(None) if position is None else position] = 0.0
+        return output * keep.to(output.device)
+
+
+def _embedding(model: nn.Module) -> nn.Module:
+    embedding: nn.Module = model.get_input_embeddings()  # type: ignore[operator]
+    return embedding
+
+
+_MEANS: weakref.WeakKeyDictionary[nn.Module, tuple[int, Tensor]] = weakref.WeakKeyDictionary()
+
+
+def mean_embedding(embedding: nn.Module) -> Tensor:
+    """[d] mean of what ``embedding`` returns for every id of its vocabulary, in its dtype; the sum is taken in float32.
+
+    Kept until the weights change: reading a large vocabulary costs about as much as a short prompt's forward.
+    """
+    weight: Tensor = embedding.weight  # type: ignore[assignment]
+    known = _MEANS.get(embedding)
+    if known is not None and known[0] == weight._version and weight.device.type != "meta":
+        return known[1]
+    vocabulary = weight.shape[0]
+    device = weight.device if weight.device.type != "meta" else torch.device("cpu")
+    with torch.no_grad():
+        total: Tensor | None = None
+        for start in range(0, vocabulary, _VOCABULARY_CHUNK):
+            ids = torch.arange(start, min(start + _VOCABULARY_CHUNK, vocabulary), device=device)
+            rows: Tensor = embedding(ids)
+            part = rows.to(torch.promote_types(rows.dtype, torch.float32)).sum(0)
+            total = part if total is None else total + part
+            dtype = rows.dtype
+        assert total is not None
+        mean = (total / vocabulary).to(dtype)
+    _MEANS[embedding] = (weight._version, mean)
+    return mean
+
+
+def _replacement(variants: Sequence[Variant], mean: Tensor) -> Callable[..., Tensor]:
+    """A forward hook of the embedding: masked positions get the vocabulary's mean."""
+
+    def hook(module: nn.Module, args: Any, output: Tensor) -> Tensor:
+        output = output.clone()
+        for row, variant in enumerate(variants):
+            output[row, list(variant.masked)] = mean.to(output.device)
+        return output
+
+    return hook
+
+
+def _ablation(variants: Sequence[Variant], layer: int, left_out: frozenset[int]) -> Callable[..., Any]:
+    """A forward hook of the module whose output is ``layer``: ablated positions get the mean over positions."""
+
+    def hook(module: nn.Module, args: Any, output: Any) -> Any:
+        hidden: Tensor = output if isinstance(output, Tensor) else output[0]
+        averaged = [i for i in range(hidden.shape[1]) if i not in left_out] or list(range(hidden.shape[1]))
+        changed = hidden.clone()
+        for row, variant in enumerate(variants):
+            positions = [position for at, position in variant.nodes if at == layer]
+            if positions:
+                changed[row, positions] = hidden[row, averaged].mean(0)
+        return changed if isinstance(output, Tensor) else (changed, *output[1:])
+
+    return hook
