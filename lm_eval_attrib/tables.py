@@ -34,7 +34,7 @@ def _table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
     right = [bool(rows) and all(_is_number(row[i]) for row in rows if row[i] is not None) for i in range(len(columns))]
 
     def line(texts: Sequence[str]) -> str:
-        padded = (text.rjust(width) if flush else text.ljust(width) for text, width, flush in zip(texts, widths, right, strict=True))
+        padded = (f"{text:{'>' if flush else '<'}{width}}" for text, width, flush in zip(texts, widths, right, strict=True))
         return "  ".join(padded).rstrip()
 
     return "\n".join([line(columns), line(["─" * width for width in widths]), *map(line, cells)])
