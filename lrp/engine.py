@@ -1,0 +1,222 @@
+"""The engine: pairs in, attributions out. Batches, chooses how much memory to spend, steps down when it runs out."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import ArgumentError, OutOfMemory
+from . import memory as plans
+from .activations import Activations
+from .assemble import assemble, without_padding
+from .attribution import Attribution
+from .audit import Audit, audit
+from .batches import Request, batches
+from .decoder import Decoder, quiet
+from .graph import GraphRequest, GraphVisitor
+from .mode import Observer, RuleMode
+from .objectives import passes
+from .pair import Pair
+from .rules import METHODS, TABLES
+from .sweep import MEMORY_MODES, Batch, MemoryMode, PassResult, Sweep
+
+log = logging.getLogger(__name__)
+
+#: Steps of the path that integrated gradients averages over (midpoint rule).
+INTEGRATED_STEPS = 20
+
+
+class Engine:
+    """Contrastive attribution of any decoder-only Hugging Face model, resident or dispatched by accelerate.
+
+    Args:
+        model: A causal language model of transformers, in any state; it is as before after every call.
+        rule: ``attnlrp``, ``cplrp``, ``gradient``, ``integrated_gradients`` or ``random``.
+        memory: ``auto`` plans before it runs; ``graph`` keeps every block's graph; ``blockwise`` keeps block inputs and
+            runs each block again; ``offload`` keeps these inputs on the host.
+        batch_size: Most prompts in one batch; None chooses by length.
+        seed: For the rule ``random``.
+
+    Raises:
+        ArgumentError: an unknown rule or memory mode.
+        NotDecoderOnly: the model has no decoder blocks that can be found.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        rule: str = "attnlrp",
+        memory: str = "auto",
+        batch_size: int | None = None,
+        seed: int = 0,
+    ) -> None:
+        if rule not in METHODS:
+            raise ArgumentError(f"Unknown rule {rule!r}; known: {', '.join(METHODS)}.")
+        if memory not in ("auto", *MEMORY_MODES):
+            raise ArgumentError(f"Unknown memory mode {memory!r}; known: auto, {', '.join(MEMORY_MODES)}.")
+        self.model, self.rule, self.memory, self.batch_size, self.seed = model, rule, memory, batch_size, seed
+        self.decoder = Decoder(model)
+        self._activations = Activations()
+        self._table = TABLES.get(rule)
+        self._audited = self._table is None
+        self._replays = False
+
+    # --- public --------------------------------------------------------------------------------------------------
+
+    def audit(self, input_ids: Sequence[int] | None = None) -> Audit:
+        """Run a short prompt under the rules and list every operation met and the rule it got.
+
+        Raises:
+            NoRule: an operation without a rule, named with its module.
+            NotDecoderOnly: a position sees later ones, or activations reach a block by another way than its input.
+        """
+        with quiet(self.model):
+            found = audit(self.decoder, TABLES.get(self.rule, TABLES["attnlrp"]), self._activations, input_ids)
+        self._audited = True
+        return found
+
+    def attribute(
+        self,
+        pairs: Sequence[Pair],
+        graph: bool | GraphRequest = False,
+        units: bool = False,
+        progress: Callable[[int], None] | None = None,
+    ) -> list[Attribution]:
+        """Explain every pair, in order; values do not depend on how pairs are batched.
+
+        Args:
+            pairs: What to explain; see :class:`Pair`.
+            graph: Whether to build the attribution graph too, and how.
+            units: Whether to return heads and MLP neurons of every block.
+            progress: Called with the number of pairs finished since the last call.
+
+        Raises:
+            NoRule, ReplayMismatch, NonFiniteRelevance: see their docstrings.
+            OutOfMemory: a single pair does not fit under any plan.
+            ValueError: a pair that cannot be explained (empty prompt, unknown objective, missing contrast).
+        """
+        requests = [Request(index, pass_) for index, pair in enumerate(pairs) for pass_ in passes(pair, without_padding(pair))]
+        found: dict[int, list[PassResult]] = {index: [] for index in range(len(pairs))}
+        visitors: dict[int, Any] = {}
+        visitor_for = self._visitors(graph, units)
+        with quiet(self.model):
+            if not self._audited and requests:
+                self.audit(requests[0].wanted.ids)
+            waiting = list(batches(requests, self.batch_size, self.decoder.device, self._budget()))
+            while waiting:
+                batch, owners = waiting.pop(0)
+                visitor = visitor_for(len(batch.prompts)) if visitor_for else None
+                try:
+                    results = self._run(batch, visitor)
+                except (torch.OutOfMemoryError, MemoryError):
+                    waiting[:0] = self._smaller(batch, owners)
+                    continue
+                for turn, indices in enumerate(owners):
+                    for prompt, index in enumerate(indices):
+                        result = results[turn][prompt]
+                        if index is not None and result is not None:
+                            found[index].append(result)
+                            if visitor is not None:
+                                visitors[index] = (visitor, turn, prompt)
+                if progress is not None:
+                    progress(sum(index is not None for indices in owners for index in indices))
+        return [
+            assemble(pair, found[index], self.rule, visitors.get(index), self.seed + index) for index, pair in enumerate(pairs)
+        ]
+
+    # --- one batch ---------------------------------------------------------------------------------------------------
+
+    def _run(self, batch: Batch, visitor: GraphVisitor | None) -> list[list[PassResult | None]]:
+        memory = self._memory(batch, visitor is not None)
+        order: list[MemoryMode] = list(MEMORY_MODES[MEMORY_MODES.index(memory) :])
+        for step, mode in enumerate(order):
+            try:
+                if self.rule == "integrated_gradients":
+                    return self._integrated(batch, mode)
+                sweep = Sweep(self.decoder, self._rules, mode, visitor, check_replay=not self._replays)
+                results = sweep.run(batch)
+                self._replays = self._replays or mode != "graph"
+                return results
+            except (torch.OutOfMemoryError, MemoryError) as error:
+                if torch.cuda.is_available():
+                    torch.cuda.empty_cache()
+                if step + 1 == len(order):
+                    raise
+                log.warning("Out of memory in mode %s (%s); trying %s.", mode, str(error).splitlines()[0], order[step + 1])
+        raise AssertionError("unreachable: the last memory mode returns or raises")
+
+    def _integrated(self, batch: Batch, mode: MemoryMode) -> list[list[PassResult | None]]:
+        """Integrated gradients from the zero embedding (arXiv 1703.01365), midpoint rule; scalars are those of the prompt."""
+        plain = Sweep(self.decoder, self._rules, mode).run(batch)
+        total: list[list[Tensor | None]] = [[None] * len(turn) for turn in plain]
+        for step in range(INTEGRATED_STEPS):
+            share = (step + 0.5) / INTEGRATED_STEPS
+            swept = Sweep(self.decoder, self._rules, mode, embed=lambda hidden, share=share: hidden * share).run(batch)
+            for t, turn in enumerate(swept):
+                for u, result in enumerate(turn):
+                    if result is not None:
+                        # The sweep gives (share · x) ⊙ gradient; the path's average is of x ⊙ gradient.
+                        part = result.layers[:1] / (share * INTEGRATED_STEPS)
+                        before = total[t][u]
+                        total[t][u] = part if before is None else before + part
+        return [
+            [
+                None if result is None or layers is None else PassResult(result.scalar, result.logits, layers)
+                for result, layers in zip(turn, sums, strict=True)
+            ]
+            for turn, sums in zip(plain, total, strict=True)
+        ]
+
+    @contextmanager
+    def _ruled(self, observer: Observer | None) -> Iterator[None]:
+        assert self._table is not None
+        with RuleMode(self._table, self._activations, self.decoder.names, observer).active():
+            yield
+
+    def _rules(self, observer: Observer | None) -> AbstractContextManager[object]:
+        return nullcontext() if self._table is None else self._ruled(observer)
+
+    # --- memory ------------------------------------------------------------------------------------------------------
+
+    def _memory(self, batch: Batch, graph: bool) -> MemoryMode:
+        if self.memory != "auto":
+            return self.memory  # type: ignore[return-value]
+        plan = plans.plan(self.model, batch.length, batch=len(batch.prompts), rule=self.rule, graph=graph)
+        log.debug("%s", plan.sentence)
+        return plan.mode
+
+    def _budget(self) -> int | None:
+        return None
+
+    def _smaller(self, batch: Batch, owners: list[list[int | None]]) -> list[tuple[Batch, list[list[int | None]]]]:
+        """The batch in two halves; a single prompt that does not fit is an error."""
+        if len(batch.prompts) == 1:
+            raise OutOfMemory(
+                f"A prompt of {batch.length} tokens does not fit in memory, even block by block with hidden states on the host. "
+                "Free the device, load the model with parallelize=True or offload_folder=…, or use a shorter prompt."
+            )
+        half = len(batch.prompts) // 2
+        return [
+            (
+                Batch(batch.prompts[part], tuple(turn[part] for turn in batch.turns)),
+                [indices[part] for indices in owners],
+            )
+            for part in (slice(None, half), slice(half, None))
+        ]
+
+    def _visitors(self, graph: bool | GraphRequest, units: bool) -> Callable[[int], GraphVisitor] | None:
+        if graph is False and not units:
+            return None
+        if self._table is None:
+            raise ArgumentError(f"Graphs, heads and neurons follow the rules attnlrp and cplrp; {self.rule} has none.")
+        request = graph if isinstance(graph, GraphRequest) else GraphRequest(edges=graph)
+        return lambda prompts: GraphVisitor(request, self.rule, prompts)
+
+
+__all__ = ["Audit", "Counter", "Engine"]

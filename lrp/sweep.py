@@ -1,0 +1,267 @@
+"""The blockwise sweep: relevance of every hidden state, from the prediction down to the embeddings (method.md, 3).
+
+Each decoder block has an autograd graph of its own, from its input to its output; gradients are handed down from block to
+block. In memory mode ``graph`` the forward keeps all of these graphs; in ``blockwise`` it keeps block inputs only and builds
+each graph again when its turn comes; in ``offload`` the inputs wait on the host.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from typing import Literal, Protocol, TypeAlias
+
+import torch
+from torch import Tensor
+
+from ..errors import NonFiniteRelevance, ReplayMismatch
+from .decoder import BlockCall, Decoder
+from .mode import Observer
+from .objectives import Pass
+
+MemoryMode: TypeAlias = Literal["graph", "blockwise", "offload"]
+MEMORY_MODES: tuple[MemoryMode, ...] = ("graph", "blockwise", "offload")
+
+#: Opens the rules around a stretch of the model's forward; an observer sees its operations.
+Rules: TypeAlias = Callable[[Observer | None], AbstractContextManager[object]]
+
+
+@dataclass
+class LocalGraph:
+    """One block's autograd graph: its input leaf [batch, n, d], its output [batch, n, d], what was observed between."""
+
+    x: Tensor
+    y: Tensor
+    observer: Observer | None = None
+
+
+class Visitor(Protocol):
+    """Is shown each block with its gradients on the way down: builds graphs, heads and neurons."""
+
+    def observer(self, block: int) -> Observer | None:
+        """A fresh observer for one block's forward."""
+
+    def wanted(self, local: LocalGraph) -> list[Tensor]:
+        """Tensors inside the block whose gradients are needed too."""
+
+    def visit(self, block: int, turn: int, local: LocalGraph, gy: Tensor, gx: Tensor, gradients: Sequence[Tensor]) -> None:
+        """Called for each block, last one first, and each turn; the block's graph is still alive."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Prompts that run together, padded on the right, and what is asked of each.
+
+    ``turns[t][u]`` is the t-th pass over prompt u, or None: pairs that share a prompt share its forward.
+    """
+
+    prompts: tuple[tuple[int, ...], ...]
+    turns: tuple[tuple[Pass | None, ...], ...]
+
+    @property
+    def length(self) -> int:
+        """Longest prompt, in tokens."""
+        return max(map(len, self.prompts))
+
+
+@dataclass
+class PassResult:
+    """What one pass gave: its scalar, its logits [r, vocabulary] on the CPU, relevance [L + 1, n]."""
+
+    scalar: float
+    logits: Tensor
+    layers: Tensor
+
+
+@dataclass
+class Sweep:
+    """One batch through the engine.
+
+    Args:
+        decoder: The model.
+        rules: Opens the rule mode; a null context for plain gradients.
+        memory: What is kept between forward and backward.
+        visitor: Sees every block on the way down.
+        embed: Applied to the first block's input (integrated gradients walk it from the baseline).
+        check_replay: Compare every replayed block with its stored output.
+
+    Raises:
+        ReplayMismatch: a block run again gave another output.
+        NonFiniteRelevance: NaN or infinity, with the block it first appeared in.
+    """
+
+    decoder: Decoder
+    rules: Rules
+    memory: MemoryMode
+    visitor: Visitor | None = None
+    embed: Callable[[Tensor], Tensor] = lambda hidden: hidden
+    check_replay: bool = False
+    _locals: dict[int, LocalGraph] = field(default_factory=dict)
+
+    def run(self, batch: Batch) -> list[list[PassResult | None]]:
+        """Every turn's result for every prompt; ``layers`` cover the prompt's own tokens only."""
+        calls = self._forward(self._pad(batch.prompts))
+        top = self._local(len(calls) - 1, calls)
+        logits, gradients, scalars, rows = self._head(batch, top.y)
+        layers = self._down(calls, top, gradients)
+        results: list[list[PassResult | None]] = []
+        for t, turn in enumerate(batch.turns):
+            results.append([])
+            for u, wanted in enumerate(turn):
+                if wanted is None:
+                    results[t].append(None)
+                    continue
+                picked = [rows[u].index(row) for row in wanted.rows]
+                relevance = layers[t][:, u, : len(batch.prompts[u])]
+                _require_finite(relevance)
+                results[t].append(PassResult(scalars[t][u], logits[u, picked].float().cpu(), relevance))
+        return results
+
+    # --- forward -------------------------------------------------------------------------------------------------
+
+    def _pad(self, prompts: Sequence[Sequence[int]]) -> Tensor:
+        length = max(map(len, prompts))
+        padded = [[*prompt, *([0] * (length - len(prompt)))] for prompt in prompts]
+        return torch.tensor(padded, dtype=torch.long, device=self.decoder.device)
+
+    def _forward(self, ids: Tensor) -> list[BlockCall]:
+        if self.memory == "graph":
+            return self._forward_keeping_graphs(ids)
+
+        def enter(index: int, hidden: Tensor) -> tuple[Tensor, Tensor]:
+            hidden = self.embed(hidden) if index == 0 else hidden
+            return (hidden.cpu() if self.memory == "offload" else hidden), hidden
+
+        with torch.no_grad():
+            return self.decoder.capture(ids, enter=enter, run_last=False)
+
+    def _forward_keeping_graphs(self, ids: Tensor) -> list[BlockCall]:
+        observers: dict[int, Observer | None] = {}
+        leaves: dict[int, Tensor] = {}
+        # One mode stays open for all blocks; it tells the observer of the block that is running.
+        relay = _Relay() if self.visitor is not None else None
+
+        def enter(index: int, hidden: Tensor) -> tuple[Tensor, Tensor]:
+            hidden = self.embed(hidden) if index == 0 else hidden
+            leaves[index] = hidden.detach().requires_grad_()
+            if relay is not None and self.visitor is not None:
+                observers[index] = relay.to = self.visitor.observer(index)
+            return leaves[index], leaves[index]
+
+        def leave(index: int, hidden: Tensor) -> Tensor:
+            self._locals[index] = LocalGraph(leaves[index], hidden, observers.get(index))
+            return hidden.detach()
+
+        with torch.enable_grad(), self.rules(relay):
+            return self.decoder.capture(ids, enter=enter, leave=leave)
+
+    def _local(self, index: int, calls: Sequence[BlockCall]) -> LocalGraph:
+        if index in self._locals:
+            return self._locals.pop(index)
+        call = calls[index]
+        x = call.hidden.to(call.device).detach().requires_grad_()
+        observer = self.visitor.observer(index) if self.visitor is not None else None
+        with torch.enable_grad(), self.rules(observer):
+            y = self.decoder.replay(index, call, x)
+        if self.check_replay and index + 1 < len(calls):
+            _require_same(index, y, calls[index + 1].hidden)
+        return LocalGraph(x, y, observer)
+
+    # --- the prediction ------------------------------------------------------------------------------------------
+
+    def _head(
+        self, batch: Batch, y: Tensor
+    ) -> tuple[Tensor, list[Tensor], list[list[float]], list[list[int]]]:
+        """Logits of the needed rows, and each turn's gradient at the last block's output [batch, n, d]."""
+        rows = [
+            sorted({row for turn in batch.turns if (wanted := turn[u]) is not None for row in wanted.rows})
+            for u in range(len(batch.prompts))
+        ]
+        width = max(map(len, rows))
+        index = torch.tensor([[*r, *([r[-1]] * (width - len(r)))] for r in rows], device=y.device)
+        each = torch.arange(len(rows), device=y.device)[:, None]
+        leaf = y.detach()[each, index].requires_grad_()
+        with torch.enable_grad():
+            with self.rules(None):
+                logits = self.decoder.tail(leaf)
+            logits = logits if logits.dtype == torch.float64 else logits.float()
+            scalars, gradients = [], []
+            for t, turn in enumerate(batch.turns):
+                values = [
+                    None if wanted is None else wanted.scalar(logits[u, [rows[u].index(row) for row in wanted.rows]])
+                    for u, wanted in enumerate(turn)
+                ]
+                total = torch.stack([value for value in values if value is not None]).sum()
+                (at_rows,) = torch.autograd.grad(total, leaf, retain_graph=t + 1 < len(batch.turns))
+                gradient = torch.zeros_like(y)
+                gradient.index_put_((each, index), at_rows, accumulate=True)
+                gradients.append(gradient)
+                scalars.append([float("nan") if value is None else float(value.detach()) for value in values])
+        return logits.detach(), gradients, scalars, rows
+
+    # --- down ----------------------------------------------------------------------------------------------------
+
+    def _down(self, calls: Sequence[BlockCall], top: LocalGraph, gradients: list[Tensor]) -> list[Tensor]:
+        """[L + 1, batch, n] relevance for each turn, on the CPU."""
+        found: list[list[Tensor]] = [[relevance_of(top.y, gradient)] for gradient in gradients]
+        local: LocalGraph | None = top
+        for index in range(len(calls) - 1, -1, -1):
+            local = local or self._local(index, calls)
+            extra = self.visitor.wanted(local) if self.visitor is not None else []
+            for t, gradient in enumerate(gradients):
+                gy = gradient.to(local.y.device)
+                keep = t + 1 < len(gradients) or self.visitor is not None
+                gx, *others = torch.autograd.grad(local.y, [local.x, *extra], gy, retain_graph=keep)
+                if self.visitor is not None:
+                    self.visitor.visit(index, t, local, gy, gx, others)
+                found[t].append(relevance_of(local.x, gx))
+                gradients[t] = gx
+            local = None  # the block's graph, and with it weights that were streamed in, are gone before the next one
+        return [torch.stack([row.cpu() for row in rows[::-1]]) for rows in found]
+
+
+class _Relay:
+    """Passes what it is shown on to the observer of the block that is running."""
+
+    def __init__(self) -> None:
+        self.to: Observer | None = None
+
+    def observe(self, name: str, args: tuple[object, ...], kwargs: object, output: object) -> None:
+        if self.to is not None:
+            self.to.observe(name, args, kwargs, output)  # type: ignore[arg-type]
+
+
+def relevance_of(x: Tensor, gradient: Tensor) -> Tensor:
+    """R = Σ_d x ⊙ ∂̃Δℓ/∂x, [batch, n]; summed in float32 at least, whatever the model's dtype."""
+    wide = torch.promote_types(x.dtype, torch.float32)
+    return torch.linalg.vecdot(x.detach().to(wide), gradient.to(wide))
+
+
+def _require_finite(layers: Tensor) -> None:
+    """Relevance is handed down, so the highest row that is not finite names the block where it went wrong."""
+    finite = layers.isfinite().all(-1)
+    if bool(finite.all()):
+        return
+    row = int((~finite).nonzero().max())
+    place = "the final norm or the head" if row == layers.shape[0] - 1 else f"decoder block {row}"
+    raise NonFiniteRelevance(
+        f"Relevance is not finite from {place} on. In float16 activations overflow: load the model with dtype=bfloat16 or "
+        "dtype=float32. In float32 the weights themselves, or the prompt's hidden states, are not finite."
+    )
+
+
+#: Largest difference, relative to the largest entry, that kernels chosen anew may make; far below what a lost mask makes.
+_REPLAY_TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-4, torch.bfloat16: 5e-2, torch.float16: 1e-2}
+
+
+def _require_same(index: int, replayed: Tensor, stored: Tensor) -> None:
+    stored = stored.to(replayed.device)
+    scale = stored.abs().max().clamp_min(torch.finfo(stored.dtype).tiny)
+    error = float((replayed.detach() - stored).abs().max() / scale)
+    if not error <= _REPLAY_TOLERANCE.get(stored.dtype, 1e-2):
+        raise ReplayMismatch(
+            f"Decoder block {index}, run again from its kept input and arguments, gives another output (largest difference "
+            f"{error:.2g} of the largest entry). The block keeps state between calls, or its arguments were changed in place; "
+            "relevance from a replay would be wrong. attrib_memory=graph needs no replay."
+        )
