@@ -28,9 +28,14 @@ ARROWS: dict[str, tuple[set[str], set[str]]] = {
     "profiles": ({"records", "errors", "tasks"}, set()),
     "segments": ({"records", "errors", "profiles", "lrp"}, {"torch", "transformers"}),
     "contrast": ({"records", "errors", "profiles", "segments", "lrp"}, {"torch", "transformers"}),
-    "verify": ({"records", "errors", "profiles", "segments", "lrp", "labels", "trust"}, {"torch", "transformers"}),
+    "verify": (
+        {"records", "errors", "profiles", "segments", "lrp", "labels", "trust", "subject", "experiments"},
+        {"torch", "transformers"},
+    ),
     "labels": ({"records", "errors", "profiles"}, set()),
-    "trust": ({"records", "errors", "lrp"}, {"torch"}),
+    "trust": ({"records", "errors", "lrp", "labels"}, {"torch"}),
+    "subject": ({"records", "lrp"}, {"torch"}),
+    "experiments": ({"records", "lrp", "labels", "subject"}, set()),
     "plan": ({"records", "errors"}, set()),
 }
 ONLY_THESE_IMPORT = {

@@ -1,0 +1,232 @@
+"""Causal checks of one explained failure: is what the attribution ranks high what makes the model answer wrong?
+
+Each check changes the prompt's forward where the attribution points, and where chance does (its control), and measures Δℓ
+again. A label is decided from these figures alone (:mod:`.labels`), within a budget of prompts run.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from torch import nn
+
+from .experiments import Experiment, ablate_heads, ablate_nodes, mask, shift
+from .labels import (
+    ABLATE_HEADS,
+    ABLATE_NODES,
+    CHECKS,
+    DELETION,
+    LOWER,
+    MASK_OUTSIDE,
+    MASK_TOP,
+    RAISE,
+    Decision,
+    Thresholds,
+    convincing,
+    decide,
+)
+from .lrp.faithfulness import curve_counts, deletion_curves, ranking, word_relevance
+from .lrp.interventions import Masking, Variant
+from .lrp.probe import Probe
+from .records import Check, Trust
+from .subject import Subject
+from .trust import rank_agreement, trust
+
+#: How words are masked unless asked otherwise; docs/checks.md has the figures that speak for it.
+DEFAULT_MASKING: Masking = "attention"
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What the checks of one failure came to; ``rows`` is their cost in forwards of the same prompt, curves not included."""
+
+    checks: tuple[Check, ...]
+    label: str | None
+    pattern: str | None
+    label_reason: str
+    trust: Trust
+    rows: int = 0
+    #: Rows that the deletion curves took on top, when they were asked for.
+    curve_rows: int = 0
+    #: Normalised area between the deletion curves (:attr:`~.lrp.faithfulness.DeletionCurves.area`).
+    area: float | None = None
+
+
+def verify(
+    model: nn.Module,
+    subject: Subject,
+    thresholds: Thresholds | None = None,
+    *,
+    masking: Masking = DEFAULT_MASKING,
+    curves: bool = False,
+    seed: int = 0,
+) -> Verification:
+    """Check one explanation by experiment, label the failure, and say how far the explanation can be trusted.
+
+    Args:
+        model: the model that failed, resident or dispatched; it is as before afterwards.
+        subject: the explained failure.
+        thresholds: every number that matters; None takes the defaults.
+        masking: how words are masked.
+        curves: also run both deletion curves. They take up to 24 rows more, so they are no part of the budget of checks: they
+            compare methods, while one failure's label needs their first five points only, which the checks are.
+        seed: chance of the controls; the same seed draws the same places.
+
+    Raises:
+        ArgumentError: the pair has no contrast, or is padded.
+        ModelError: the model computes attention in a way that cannot be changed (:mod:`.lrp.interventions`).
+    """
+    thresholds = thresholds or Thresholds()
+    probe = Probe(model, subject.pair, masking=masking, left_out=sorted(subject.specials))
+    checker = _Checker(subject, probe, thresholds, random.Random(seed), heads=_heads(model))
+    decision = checker.run()
+    checks = checker.checks()
+    rows, area = probe.rows, None
+    if curves and subject.maskable:
+        check, area = _curves(subject, probe, checker.delta)
+        checks += (check,)
+    believed = trust(subject.completeness_gap, checks, _agreement(subject))
+    return Verification(checks, decision.label, decision.pattern, decision.reason, believed, rows, probe.rows - rows, area)
+
+
+class _Checker:
+    """Runs experiments in stages, each a batch, and stops where the label is decided and the budget is spent."""
+
+    def __init__(self, subject: Subject, probe: Probe, thresholds: Thresholds, rng: random.Random, heads: int) -> None:
+        self.subject, self.probe, self.thresholds, self.rng = subject, probe, thresholds, rng
+        self.heads = heads
+        self.delta = 0.0
+        self.done: list[Experiment] = []
+
+    def run(self) -> Decision:
+        """All stages; afterwards :meth:`checks` has the rows."""
+        if self.subject.ranked:
+            self._masks_and_attention()
+        else:
+            self.delta = float(self.probe([Variant()]))
+        if self.delta > 0 and self.subject.ranked:
+            turned = self._turned()
+            if turned is None or not self._controlled(turned):
+                self._ablations()
+            self._patterns()
+            self._spend_the_rest()
+        return self._decision()
+
+    def checks(self) -> tuple[Check, ...]:
+        """The rows, in the order of :data:`~.labels.CHECKS`."""
+        order = list(CHECKS)
+        done = sorted(self.done, key=lambda item: (order.index(item.check), abs(item.amount)))
+        return tuple(experiment.row(self.delta) for experiment in done)
+
+    # --- stages --------------------------------------------------------------------------------------------------
+
+    def _masks_and_attention(self) -> None:
+        """The plain run, the first masks and both shifts of attention; then more masks until the answer turns."""
+        top = [mask(self.subject, MASK_TOP, self.subject.ranked[:k]) for k in range(1, self.thresholds.max_words + 1)]
+        top = top[: len(self.subject.ranked)]
+        moved = [shift(self.subject, RAISE, self.thresholds.shift), shift(self.subject, LOWER, -self.thresholds.shift)]
+        first = [*top[:2], *(item for item in moved if item is not None)]
+        self.delta, *after = self.probe([Variant(), *(item.variant for item in first)]).tolist()
+        self._keep(first, after)
+        if self.delta > 0 and self._turned() is None and len(top) > 2:
+            self._measure(top[2:])
+
+    def _ablations(self) -> None:
+        """Graph nodes and heads, with controls where they turned the answer."""
+        found = self._ablated()
+        self._measure(found)
+        for experiment in found:
+            if experiment.after is not None and experiment.after <= 0:
+                self._control(experiment, self.thresholds.draws - 1)
+                if convincing(experiment.row(self.delta), self.thresholds):
+                    return
+
+    def _patterns(self) -> None:
+        """What tells OIT from URT, where the label is manifest."""
+        if self._decision().label not in ("M-IA", "M-AG") or not self.subject.relevant_positions:
+            return
+        turned = self._turned()
+        masked = self.subject.ranked[: int(turned.amount) if turned else self.thresholds.max_words]
+        outside = [word for word in self.subject.ranked if self.subject.outside(word)][: self.thresholds.max_words]
+        if outside:
+            experiment = mask(self.subject, MASK_OUTSIDE, outside)
+            if turned is not None and all(self.subject.outside(word) for word in masked):
+                same = mask(self.subject, MASK_OUTSIDE, masked)
+                same.after, same.controls = turned.after, turned.controls
+                self.done.append(same)
+            else:
+                self._measure([experiment])
+        for item in self.done:
+            if item.check == RAISE and item.after is not None and item.after <= 0:
+                self._control(item, self.thresholds.draws - 1)
+
+    def _spend_the_rest(self) -> None:
+        """What decides nothing but lets a reader compare, as far as the budget goes: first ablations, then bare controls."""
+        if not any(item.check in (ABLATE_NODES, ABLATE_HEADS) for item in self.done):
+            self._measure(self._ablated())
+        bare = [item for item in self.done if not item.controls]
+        for item in sorted(bare, key=lambda item: (item.check == MASK_TOP, -item.amount)):
+            self._control(item, 1)
+
+    def _ablated(self) -> list[Experiment]:
+        nodes = ablate_nodes(self.subject, self.thresholds.nodes)
+        heads = ablate_heads(self.subject, self.thresholds.heads, self.heads)
+        return [item for item in (nodes, heads) if item is not None]
+
+    # --- running -------------------------------------------------------------------------------------------------
+
+    @property
+    def _left(self) -> int:
+        return self.thresholds.rows - self.probe.rows
+
+    def _measure(self, experiments: Sequence[Experiment]) -> None:
+        experiments = experiments[: max(0, self._left)]
+        self._keep(experiments, self.probe([item.variant for item in experiments]).tolist())
+
+    def _keep(self, experiments: Sequence[Experiment], after: Sequence[float]) -> None:
+        for experiment, value in zip(experiments, after, strict=True):
+            experiment.after = value
+        self.done += experiments
+
+    def _control(self, experiment: Experiment, draws: int) -> None:
+        """Random places for one experiment, as many as the budget still has."""
+        drawn = (experiment.draw(self.rng) for _ in range(min(draws, max(0, self._left))))
+        variants = [variant for variant in drawn if variant is not None]
+        experiment.controls += self.probe(variants).tolist()
+
+    def _turned(self) -> Experiment | None:
+        """The mask of fewest top words that turned the answer."""
+        turned = [item for item in self.done if item.check == MASK_TOP and item.after is not None and item.after <= 0]
+        return min(turned, key=lambda item: item.amount, default=None)
+
+    def _controlled(self, experiment: Experiment) -> bool:
+        self._control(experiment, self.thresholds.draws)
+        return convincing(experiment.row(self.delta), self.thresholds)
+
+    def _decision(self) -> Decision:
+        return decide(self.delta, self.checks(), self.thresholds)
+
+
+def _heads(model: nn.Module) -> int:
+    config = getattr(model, "config", None)
+    text = config.get_text_config() if config is not None and hasattr(config, "get_text_config") else config
+    return int(getattr(text, "num_attention_heads", 0) or 0)
+
+
+def _agreement(subject: Subject) -> float | None:
+    if subject.rival is None:
+        return None
+    kept = [i for i in range(subject.length) if i not in subject.specials]
+    return rank_agreement([float(subject.relevance[i]) for i in kept], [float(subject.rival[i]) for i in kept])
+
+
+def _curves(subject: Subject, probe: Probe, delta: float) -> tuple[Check, float | None]:
+    words = subject.maskable
+    found = deletion_curves(probe, words, ranking(word_relevance(subject.relevance, words)), curve_counts(len(words)))
+    assert found is not None
+    area = found.area
+    told = "no normalised area: the words hold up less than a tenth of Δℓ" if area is None else f"normalised area {area:.3f}"
+    end = found.most_first[-1]
+    return Check(DELETION, len(words), delta, end, end <= 0, detail=told), area
