@@ -1,1 +1,56 @@
-"""Finding the pair of tokens to explain: one strategy a file, one small protocol."""
+"""Finding the pair of tokens to explain: one strategy a file, one small protocol (method.md, 5)."""
+
+from __future__ import annotations
+
+from ..errors import ArgumentError
+from ..records import Contrast, Failure, NoPair
+from .answer import Answer
+from .choice import Choice, as_sequence, needs_sequence
+from .protocol import Annotation, Budget, JudgePanel, Lookup, Strategy, Verdict, Workbench
+
+__all__ = [
+    "STRATEGIES",
+    "Annotation",
+    "Budget",
+    "JudgePanel",
+    "Lookup",
+    "Strategy",
+    "Verdict",
+    "Workbench",
+    "as_sequence",
+    "find_pair",
+    "needs_sequence",
+]
+
+#: Every strategy by its name.
+STRATEGIES: dict[str, Strategy] = {strategy.name: strategy for strategy in (Choice(), Answer())}
+
+
+def find_pair(failure: Failure, bench: Workbench) -> Contrast | NoPair:
+    """The pair of the first strategy that finds one, in the order of the settings or the profile; or every reason.
+
+    Raises:
+        ArgumentError: A strategy's name is not known.
+    """
+    tried: list[NoPair] = []
+    for name in _order(failure, bench):
+        if name not in STRATEGIES:
+            raise ArgumentError(f"Unknown strategy {name!r} for finding pairs. Known are: {', '.join(STRATEGIES)}.")
+        found = STRATEGIES[name].find(failure, bench)
+        if isinstance(found, Contrast):
+            return found
+        tried.append(found)
+    if len(tried) == 1:
+        return tried[0]
+    reasons = "; ".join(f"{no.strategy}: {no.reason}" for no in tried)
+    return NoPair("+".join(no.strategy for no in tried), reasons or "no strategy was to be tried")
+
+
+def _order(failure: Failure, bench: Workbench) -> tuple[str, ...]:
+    """What a person wrote comes first; choices need no other strategy; then the settings or the profile; judges last."""
+    written = ("annotations",) if failure.failure_id in bench.annotations else ()
+    if failure.output_type != "generate_until":
+        return (*written, "choice")
+    rest = bench.strategies or bench.profile.order(failure.output_type)
+    asked = ("judge",) if bench.panel is not None and "judge" not in rest else ()
+    return (*written, *(name for name in rest if name not in written), *asked)
