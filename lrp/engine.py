@@ -187,7 +187,7 @@ class Engine:
     def _memory(self, batch: Batch, graph: bool) -> MemoryMode:
         if self.memory != "auto":
             return self.memory  # type: ignore[return-value]
-        plan = plans.plan(self.model, batch.length, batch=len(batch.prompts), rule=self.rule, graph=graph)
+        plan = plans.plan(self.model, batch.length, len(batch.prompts), rule=self.rule, graph=graph, exact=False)
         log.debug("%s", plan.sentence)
         return plan.mode
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from reference import operations as op
 from torch import Tensor
+
+from reference import operations as op
 
 
 @dataclass(frozen=True)

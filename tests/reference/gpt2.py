@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 
 import torch
-from reference import operations as op
-from reference.attention import Heads, join, split
 from torch import Tensor
 from transformers import PreTrainedModel
+
+from reference import operations as op
+from reference.attention import Heads, join, split
 
 
 def _norm(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:

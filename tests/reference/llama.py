@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import torch
-from reference import operations as op
-from reference.attention import Heads, join, split
 from torch import Tensor
 from transformers import PreTrainedModel
+
+from reference import operations as op
+from reference.attention import Heads, join, split
 
 
 def _rms(x: Tensor, weight: Tensor, eps: float) -> Tensor:

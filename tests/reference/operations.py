@@ -63,7 +63,7 @@ def rms_norm(relevance: Tensor) -> Tensor:
 
 
 def layer_norm(x: Tensor, weight: Tensor, bias: Tensor, eps: float, relevance: Tensor) -> Tensor:
-    """``y = w (x − mean x) / σ + b`` with σ a constant: a linear map with a bias (AttnLRP, Proposition 3.4; Ali et al., eq. 7)."""
+    """``y = w (x − mean x) / σ + b`` with σ a constant: linear with a bias (AttnLRP, Proposition 3.4; Ali et al., eq. 7)."""
     width = x.shape[-1]
     centred = x - x.mean(-1, keepdim=True)
     sigma = (centred.pow(2).mean(-1, keepdim=True) + eps).sqrt()
