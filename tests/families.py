@@ -245,7 +245,10 @@ FAMILIES: dict[str, Family] = {
 #: Families that mix tokens by something the rules do not know. Each must be refused with a message naming it.
 REFUSED: dict[str, Family] = {
     "mamba": Family(
-        "MambaConfig", {"hidden_size": 32, "state_size": 4, "num_hidden_layers": 2}, attention=("eager",), refused=("mamba",)
+        "MambaConfig",
+        {"hidden_size": 32, "state_size": 4, "num_hidden_layers": 2},
+        attention=("eager",),
+        refused=("MambaMixer",),
     ),
     "qwen3_next": Family(
         "Qwen3NextConfig",
