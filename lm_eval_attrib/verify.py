@@ -70,7 +70,7 @@ def verify(
         subject: the explained failure.
         thresholds: every number that matters; None takes the defaults.
         masking: how words are masked.
-        curves: also run both deletion curves. They take up to 24 rows more, so they are no part of the budget of checks: they
+        curves: also run both deletion curves. They take up to 26 rows more, so they are no part of the budget of checks: they
             compare methods, while one failure's label needs their first five points only, which the checks are.
         seed: chance of the controls; the same seed draws the same places.
 

@@ -74,9 +74,10 @@ class DeletionCurves:
 
         ``c(k) = (Δℓ_k − Δℓ_W) / (Δℓ_0 − Δℓ_W)`` is 1 for the whole prompt and 0 with every word masked, and
         ``area = ∫ c_least − c_most`` over the share of words masked, by trapezoids: 0 for a random order in the mean, near 1
-        when the first words masked carry everything. Raw areas grow with a model's logits and do not compare (Edin et al.,
-        arXiv 2408.08137, who divide by the sample's own best and worst orders, found by search; start and end are the two
-        points that every order shares, need no search and favour no method).
+        when the first words masked carry everything, above 1 where words that speak against the answer are kept or masked
+        first. Raw areas grow with a model's logits and do not compare (Edin et al., arXiv 2408.08137, who normalise by the
+        sample's own best and worst orders, found by search; start and end are the two points that every order shares, need
+        no search and favour no method).
 
         None where the words together hold up less than a tenth of Δℓ: what holds nothing up cannot be ranked by it.
         """
@@ -88,9 +89,9 @@ class DeletionCurves:
 
 
 def curve_counts(words: int, points: int = 12) -> tuple[int, ...]:
-    """At most ``points`` + 1 numbers of masked words from 0 to ``words``, closer together at both ends.
+    """At most ``points`` + 2 numbers of masked words from 0 to ``words``, closer together at both ends.
 
-    Half of the steps double from 1 and half mirror them, because the two orders fall at opposite ends.
+    Half of the points grow geometrically from 1 and half mirror them, because the two orders fall at opposite ends.
     """
     if words < 1:
         return (0,)
