@@ -1,0 +1,122 @@
+"""The token ids a model scored and generated, kept while an evaluation runs, found again by what was asked.
+
+Ids are kept as C integers, four bytes each; a context shared by several continuations is kept once.
+"""
+
+from __future__ import annotations
+
+import json
+from array import array
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+Ids = Sequence[int]
+
+
+class CacheHook(Protocol):
+    """What lm_eval calls with every answered request."""
+
+    def add_partial(self, attr: str, req: Any, res: Any) -> None: ...
+
+
+@dataclass(frozen=True)
+class Generated:
+    """One generation: the prompt's ids as the model read them, the ids it wrote, and what the harness made of them."""
+
+    prompt: Ids
+    ids: Ids
+    text: str
+
+
+def generation_key(context: str, arguments: Mapping[str, Any]) -> tuple[str, str]:
+    """What identifies a generation request: the harness asks one context under several generation arguments."""
+    return context, json.dumps(arguments, sort_keys=True, default=str)
+
+
+class ScoredIds:
+    """What one model saw, by request.
+
+    ``generate_until`` answers in an order of its own, batch after batch: rows wait until the harness says, by its cache
+    hook, which request each answers.
+    """
+
+    def __init__(self) -> None:
+        self._pairs: dict[tuple[str, str], tuple[Ids, Ids]] = {}
+        self._generated: dict[tuple[str, str], list[Generated]] = {}
+        self._waiting: list[tuple[Ids, Ids]] = []
+        self._last: Ids = array("i")
+
+    def __len__(self) -> int:
+        return len(self._pairs) + sum(map(len, self._generated.values()))
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self._pairs.clear()
+        self._generated.clear()
+        self._waiting.clear()
+
+    def score(self, requests: Iterable[tuple[Any, Ids, Ids]]) -> None:
+        """Keep the requests of ``_loglikelihood_tokens``: ((context, continuation), context ids, continuation ids)."""
+        for pair, prompt, ids in requests:
+            if pair is not None:  # None: a window of a rolling log-likelihood
+                self._pairs[(pair[0], pair[1])] = (self._shared(prompt), array("i", ids))
+
+    def generate(self, rows: Iterable[tuple[Ids, Ids]]) -> None:
+        """Keep one generated batch: prompt ids without padding, and response ids, row by row."""
+        self._waiting = [(self._shared(prompt), array("i", ids)) for prompt, ids in rows]
+
+    def answered(self, attr: str, request: Any, response: Any) -> None:
+        """The harness gives ``response`` to ``request``: the next waiting row is the one it was made from."""
+        if attr == "generate_until" and self._waiting:
+            prompt, ids = self._waiting.pop(0)
+            known = self._generated.setdefault(generation_key(request[0], request[1]), [])
+            found = Generated(prompt, ids, response)
+            if found not in known:
+                known.append(found)
+
+    def pair(self, context: str, continuation: str) -> tuple[Ids, Ids] | None:
+        """Context ids and continuation ids as they were scored; None where the model was not asked."""
+        return self._pairs.get((context, continuation))
+
+    def generation(self, context: str, arguments: Mapping[str, Any], response: str) -> Generated | None:
+        """The generation that became ``response``; None where the model did not generate it."""
+        known = self._generated.get(generation_key(context, arguments), [])
+        return next((one for one in known if one.text == response), None)
+
+    def _shared(self, prompt: Ids) -> Ids:
+        kept = array("i", prompt)
+        if kept != self._last:
+            self._last = kept
+        return self._last
+
+
+class ObservingHook:
+    """A cache hook that also tells :class:`ScoredIds` which request was answered."""
+
+    def __init__(self, inner: CacheHook, scored: ScoredIds) -> None:
+        self.inner = inner
+        self._scored = scored
+
+    def add_partial(self, attr: str, req: Any, res: Any) -> None:
+        """Called by lm_eval for every answered request, in the order of its batches."""
+        self._scored.answered(attr, req, res)
+        self.inner.add_partial(attr, req, res)
+
+
+def response_ids(ids: Ids, text: str, decode: Callable[[Ids], str], ends: frozenset[int]) -> tuple[int, ...]:
+    """The ids of a generated row that make up the response ``text``, and the end-of-text that stopped it.
+
+    A row of a batch goes on until the batch's last row ends: ids past a stop sequence and padding are dropped, so that what
+    is explained does not depend on the batch. ``decode`` gives the text as the harness would read it.
+    """
+    end = next((place + 1 for place, token in enumerate(ids) if token in ends), len(ids))
+    kept = tuple(ids[:end])
+    if not decode(kept).startswith(text):
+        return kept
+    low, high = 0, end  # the shortest prefix that holds the response
+    while low < high:
+        middle = (low + high) // 2
+        low, high = (low, middle) if decode(kept[:middle]).startswith(text) else (middle + 1, high)
+    stopped = low < end and kept[low] in ends
+    return kept[: low + 1] if stopped else kept[:low]
