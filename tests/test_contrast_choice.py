@@ -12,11 +12,12 @@ from lm_eval_attrib.contrast import Workbench, find_pair, needs_sequence
 from lm_eval_attrib.contrast.scorer import Scorer
 from lm_eval_attrib.records import Continuation, Contrast, Failure, NoPair
 
+PROMPT = (5, 6, 7)
 BENCH = Workbench(byte_level())
 
 
 def option(
-    ids: tuple[int, ...], prompt: tuple[int, ...] = (5, 6, 7), logprob: float | None = None, text: str = "x"
+    ids: tuple[int, ...], prompt: tuple[int, ...] = PROMPT, logprob: float | None = None, text: str = "x"
 ) -> Continuation:
     return Continuation(text, prompt, ids, logprob=logprob)
 

@@ -51,6 +51,6 @@ def _order(failure: Failure, bench: Workbench) -> tuple[str, ...]:
     written = ("annotations",) if failure.failure_id in bench.annotations else ()
     if failure.output_type != "generate_until":
         return (*written, "choice")
-    rest = bench.strategies or bench.profile.order(failure.output_type)
+    rest = bench.strategies or tuple(name for name in bench.profile.order(failure.output_type) if name in STRATEGIES)
     asked = ("judge",) if bench.panel is not None and "judge" not in rest else ()
     return (*written, *(name for name in rest if name not in written), *asked)
