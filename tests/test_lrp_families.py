@@ -1,4 +1,4 @@
-"""Every decoder family, in float64: one graph = blockwise = offloaded = batched, eager = sdpa, conservation, nothing left behind."""
+"""Every family in float64: one graph = blockwise = offloaded = batched, eager = sdpa, conservation, nothing left behind."""
 
 from __future__ import annotations
 
