@@ -88,7 +88,7 @@ def decide(delta: float, checks: Sequence[Check], thresholds: Thresholds | None 
     """
     thresholds = thresholds or Thresholds()
     if delta <= 0:
-        return Decision(None, None, f"Undecided: Δℓ is {_number(delta)} before anything is changed, so nothing can turn it.")
+        return Decision(None, None, f"Undecided: Δℓ is {number(delta)} before anything is changed, so nothing can turn it.")
     masked = [check for check in checks if check.check == MASK_TOP]
     if not masked:
         return Decision(None, None, "Undecided: no word of the prompt has positive relevance, so there is nothing to mask.")
@@ -140,16 +140,17 @@ def _told(check: Check) -> str:
     text = action.format(n=f"{amount:g}", s="" if amount == 1 else "s")
     if check.detail and check.check in (MASK_TOP, MASK_OUTSIDE):
         text += f" ({check.detail})"
-    text += f" takes Δℓ from {_number(check.delta_before)} to {_number(check.delta_after)}"
+    text += f" takes Δℓ from {number(check.delta_before)} to {number(check.delta_after)}"
     if check.control is not None:
-        text += f" (random places: {_number(check.control)}"
+        text += f" (random places: {number(check.control)}"
         if check.control_turned is not None:
             text += f", {check.control_turned:.0%} turned"
         text += ")"
     return text
 
 
-def _number(value: float) -> str:
+def number(value: float) -> str:
+    """Two decimals and a real minus sign, as every sentence writes Δℓ."""
     return f"{value:.2f}".replace("-", "−")
 
 

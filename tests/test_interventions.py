@@ -9,15 +9,15 @@ from contextlib import contextmanager
 import pytest
 import torch
 from families import FAMILIES, REFUSED, exact, tokens
+from lm_eval_attrib.lrp.decoder import find_blocks, hidden_of
+from lm_eval_attrib.lrp.interventions import Variant, intervene, mean_embedding
+from lm_eval_attrib.lrp.pair import Pair
+from lm_eval_attrib.lrp.probe import Probe
 from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import PreTrainedModel
 
 from lm_eval_attrib.errors import ArgumentError, ModelError
-from lm_eval_attrib.lrp.decoder import find_blocks, hidden_of
-from lm_eval_attrib.lrp.interventions import Variant, intervene, mean_embedding
-from lm_eval_attrib.lrp.pair import Pair
-from lm_eval_attrib.lrp.probe import Probe
 
 IDS = tokens(11)
 PAIR = Pair(IDS, target=5, contrast=7)
