@@ -4,3 +4,27 @@ Knows torch, transformers and accelerate, and nothing of benchmarks, databases o
 """
 
 from __future__ import annotations
+
+from .attribution import Attribution, TopToken, Units
+from .audit import Audit
+from .engine import Engine
+from .graph import AttributionGraph, GraphRequest
+from .objectives import OBJECTIVES
+from .pair import Pair
+from .rules import METHODS
+from .subgraph import Edge, Graph
+
+__all__ = [
+    "METHODS",
+    "OBJECTIVES",
+    "Attribution",
+    "AttributionGraph",
+    "Audit",
+    "Edge",
+    "Engine",
+    "Graph",
+    "GraphRequest",
+    "Pair",
+    "TopToken",
+    "Units",
+]

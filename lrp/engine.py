@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
@@ -66,6 +65,8 @@ class Engine:
         self._table = TABLES.get(rule)
         self._audited = self._table is None
         self._replays = False
+        #: Per block, whether biases add to keys or values: found out by the first graph, true for the model.
+        self._biased: dict[int, bool] = {}
 
     # --- public --------------------------------------------------------------------------------------------------
 
@@ -111,7 +112,7 @@ class Engine:
             waiting = list(batches(requests, self.batch_size, self.decoder.device, self._budget()))
             while waiting:
                 batch, owners = waiting.pop(0)
-                visitor = visitor_for(len(batch.prompts)) if visitor_for else None
+                visitor = visitor_for(batch) if visitor_for else None
                 try:
                     results = self._run(batch, visitor)
                 except (torch.OutOfMemoryError, MemoryError):
@@ -122,7 +123,8 @@ class Engine:
                         result = results[turn][prompt]
                         if index is not None and result is not None:
                             found[index].append(result)
-                            if visitor is not None:
+                            # A sequence is two passes over two texts; they have no one graph.
+                            if visitor is not None and pairs[index].objective != "sequence":
                                 visitors[index] = (visitor, turn, prompt)
                 if progress is not None:
                     progress(sum(index is not None for indices in owners for index in indices))
@@ -210,13 +212,10 @@ class Engine:
             for part in (slice(None, half), slice(half, None))
         ]
 
-    def _visitors(self, graph: bool | GraphRequest, units: bool) -> Callable[[int], GraphVisitor] | None:
+    def _visitors(self, graph: bool | GraphRequest, units: bool) -> Callable[[Batch], GraphVisitor] | None:
         if graph is False and not units:
             return None
         if self._table is None:
             raise ArgumentError(f"Graphs, heads and neurons follow the rules attnlrp and cplrp; {self.rule} has none.")
         request = graph if isinstance(graph, GraphRequest) else GraphRequest(edges=graph)
-        return lambda prompts: GraphVisitor(request, self.rule, prompts)
-
-
-__all__ = ["Audit", "Counter", "Engine"]
+        return lambda batch: GraphVisitor(request, self.rule, [len(prompt) for prompt in batch.prompts], self._biased)

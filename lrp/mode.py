@@ -14,7 +14,7 @@ from torch.overrides import TorchFunctionMode, resolve_name
 
 from ..errors import NoRule
 from .activations import Activations
-from .rules import Function, Rule, UnknownUse, linear
+from .rules import GATE, Function, Rule, UnknownUse, linear
 
 
 class Observer(Protocol):
@@ -23,9 +23,12 @@ class Observer(Protocol):
     def observe(self, name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any], output: Any) -> None:
         """Called after a watched operation; ``args`` and ``output`` are the tensors of the autograd graph."""
 
+    def activated(self, output: Tensor) -> None:
+        """Called with what came out of an activation function, or of its product with another branch."""
+
 
 #: Operations whose tensors an observer gets to see, by the function's name.
-WATCHED = ("scaled_dot_product_attention", "softmax", "matmul", "__matmul__", "bmm", "baddbmm", "einsum")
+WATCHED = ("scaled_dot_product_attention", "softmax", "matmul", "__matmul__", "bmm", "baddbmm", "add", "__add__", "__iadd__")
 
 
 def carries_gradient(value: object) -> bool:
@@ -89,8 +92,11 @@ class RuleMode(TorchFunctionMode):
             raise self._refusal(func, f" as {use}") from None
         if self._counts is not None:
             self._counts[name_of(func), getattr(rule, "__qualname__", "rule").split(".")[0]] += 1
-        if self._observer is not None and func in self._watched:
-            self._observer.observe(getattr(func, "__name__", ""), args, kwargs, output)
+        if self._observer is not None:
+            if func in self._watched:
+                self._observer.observe(getattr(func, "__name__", ""), args, kwargs, output)
+            elif hasattr(output, GATE):
+                self._observer.activated(output)
         return output
 
     def _without_rule(self, func: Function, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -124,7 +130,10 @@ class RuleMode(TorchFunctionMode):
         self._whole -= 1
         if self._whole or not torch.is_grad_enabled() or not carries_gradient(args):
             return None
-        return self._activations.apply(module, args[0], output)
+        result = self._activations.apply(module, args[0], output)
+        if self._observer is not None:
+            self._observer.activated(result)
+        return result
 
     @contextmanager
     def active(self) -> Iterator[RuleMode]:

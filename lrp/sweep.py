@@ -7,13 +7,14 @@ each graph again when its turn comes; in ``offload`` the inputs wait on the host
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import Literal, Protocol, TypeAlias
+from typing import Any, Literal, Protocol, TypeAlias
 
 import torch
 from torch import Tensor
+from torch.autograd.graph import GradientEdge
 
 from ..errors import NonFiniteRelevance, ReplayMismatch
 from .decoder import BlockCall, Decoder
@@ -42,10 +43,10 @@ class Visitor(Protocol):
     def observer(self, block: int) -> Observer | None:
         """A fresh observer for one block's forward."""
 
-    def wanted(self, local: LocalGraph) -> list[Tensor]:
+    def wanted(self, local: LocalGraph) -> list[Tensor | GradientEdge]:
         """Tensors inside the block whose gradients are needed too."""
 
-    def visit(self, block: int, turn: int, local: LocalGraph, gy: Tensor, gx: Tensor, gradients: Sequence[Tensor]) -> None:
+    def visit(self, block: int, turn: int, local: LocalGraph, gy: Tensor, gx: Tensor, gradients: Sequence[Tensor | None]) -> None:
         """Called for each block, last one first, and each turn; the block's graph is still alive."""
 
 
@@ -212,7 +213,8 @@ class Sweep:
             for t, gradient in enumerate(gradients):
                 gy = gradient.to(local.y.device)
                 keep = t + 1 < len(gradients) or self.visitor is not None
-                gx, *others = torch.autograd.grad(local.y, [local.x, *extra], gy, retain_graph=keep)
+                # Under CP-LRP no relevance reaches attention's scores: their gradient is None.
+                gx, *others = torch.autograd.grad(local.y, [local.x, *extra], gy, retain_graph=keep, allow_unused=True)
                 if self.visitor is not None:
                     self.visitor.visit(index, t, local, gy, gx, others)
                 found[t].append(relevance_of(local.x, gx))
@@ -227,9 +229,13 @@ class _Relay:
     def __init__(self) -> None:
         self.to: Observer | None = None
 
-    def observe(self, name: str, args: tuple[object, ...], kwargs: object, output: object) -> None:
+    def observe(self, name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any], output: Any) -> None:
         if self.to is not None:
-            self.to.observe(name, args, kwargs, output)  # type: ignore[arg-type]
+            self.to.observe(name, args, kwargs, output)
+
+    def activated(self, output: Tensor) -> None:
+        if self.to is not None:
+            self.to.activated(output)
 
 
 def relevance_of(x: Tensor, gradient: Tensor) -> Tensor:

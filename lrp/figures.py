@@ -1,0 +1,79 @@
+"""Figures of one block of the kept graph (method.md, 4)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class BlockFigures:
+    """One block's figures; nodes are the block's outputs, edges lead into them.
+
+    Attributes:
+        layer: The block.
+        nodes, edges: How many were kept.
+        fan_in, fan_out: Edges a target, and edges a source, on average.
+        verticality: Share of Σ|weight| on same-token edges.
+        gini_nodes, gini_edges: Gini coefficients of |relevance| and |weight|: 0 all equal, towards 1 one holds all.
+        cover_90: Size of the smallest node set with 90 % of Σ|R|.
+        centre: Centre of mass of |R| over positions, 0 the first token, 1 the last.
+        look_back: Mean of target − source, in tokens, weighted by |weight|.
+    """
+
+    layer: int
+    nodes: int
+    edges: int
+    fan_in: float
+    fan_out: float
+    verticality: float
+    gini_nodes: float
+    gini_edges: float
+    cover_90: int
+    centre: float
+    look_back: float
+
+
+def gini(values: Tensor) -> float:
+    """Gini coefficient of non-negative values [k]; 0 for none, or where all are 0."""
+    total = float(values.sum())
+    if total == 0:
+        return 0.0
+    ordered = values.double().sort().values
+    k = len(ordered)
+    ranks = torch.arange(1, k + 1, dtype=torch.float64)
+    return float(2 * (ranks * ordered).sum() / (k * total) - (k + 1) / k)
+
+
+def smallest_cover(values: Tensor, share: float = 0.9) -> int:
+    """Size of the smallest set of entries that together hold ``share`` of the sum of non-negative values [k]."""
+    total = float(values.double().sum())
+    if total == 0:
+        return 0
+    running = values.double().sort(descending=True).values.cumsum(0)
+    return int((running < share * total * (1 - 1e-12)).sum()) + 1
+
+
+def block_figures(
+    layer: int, position: Tensor, relevance: Tensor, source: Tensor, target: Tensor, weight: Tensor
+) -> BlockFigures:
+    """The figures from a block's kept nodes ([N] position, relevance) and edges ([E] source, target, weight)."""
+    strength, size = weight.abs().double(), relevance.abs().double()
+    total, mass = float(strength.sum()), float(size.sum())
+    edges = len(weight)
+    last = max(int(position.max()) if len(position) else 0, 1)
+    return BlockFigures(
+        layer=layer,
+        nodes=len(position),
+        edges=edges,
+        fan_in=edges / max(len(target.unique()), 1),
+        fan_out=edges / max(len(source.unique()), 1),
+        verticality=float(strength[source == target].sum()) / total if total else 0.0,
+        gini_nodes=gini(size),
+        gini_edges=gini(strength),
+        cover_90=smallest_cover(size),
+        centre=float((size * position).sum()) / (mass * last) if mass else 0.0,
+        look_back=float((strength * (target - source)).sum()) / total if total else 0.0,
+    )
