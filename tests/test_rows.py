@@ -6,7 +6,7 @@ import csv
 import io
 import json
 
-from lm_eval_attrib.tables import WIDTH, render
+from lm_eval_attrib.rows import WIDTH, render
 
 COLUMNS = ("task", "failures", "score")
 ROWS = [("gsm8k", 12, 0.123456), ("mmlu, all", 3, None)]

@@ -1,0 +1,54 @@
+"""Rows as text: an aligned table for a reader, CSV and JSON for a program."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Sequence
+from typing import Any, Literal, get_args
+
+Format = Literal["table", "csv", "json"]
+FORMATS: tuple[Format, ...] = get_args(Format)
+
+#: A cell of a table longer than this is cut; CSV and JSON hold everything.
+WIDTH = 60
+
+
+def render(columns: Sequence[str], rows: Sequence[Sequence[Any]], form: Format = "table") -> str:
+    """``rows`` under ``columns`` as one text that ends without a newline."""
+    if form == "json":
+        return json.dumps([dict(zip(columns, row, strict=True)) for row in rows], default=str, ensure_ascii=False, indent=1)
+    if form == "csv":
+        out = io.StringIO()
+        writer = csv.writer(out, lineterminator="\n")
+        writer.writerow(columns)
+        writer.writerows(rows)
+        return out.getvalue().rstrip("\n")
+    return _table(columns, rows)
+
+
+def _table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+    cells = [[_cell(value) for value in row] for row in rows]
+    widths = [max(len(name), *(len(row[i]) for row in cells)) if cells else len(name) for i, name in enumerate(columns)]
+    right = [bool(rows) and all(_is_number(row[i]) for row in rows if row[i] is not None) for i in range(len(columns))]
+
+    def line(texts: Sequence[str]) -> str:
+        padded = (f"{text:{'>' if flush else '<'}{width}}" for text, width, flush in zip(texts, widths, right, strict=True))
+        return "  ".join(padded).rstrip()
+
+    return "\n".join([line(columns), line(["─" * width for width in widths]), *map(line, cells)])
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _cell(value: Any) -> str:
+    """One line without control characters: what a model wrote must not move a reader's cursor."""
+    if value is None:
+        return ""
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    text = "".join(char if char.isprintable() else "␤" if char == "\n" else "·" for char in str(value))
+    return text if len(text) <= WIDTH else text[: WIDTH - 1] + "…"
