@@ -98,7 +98,7 @@ def counted(counts: Mapping[str, int], whole: int) -> tuple[Bar, ...]:
 
 
 def diverging(values: Sequence[tuple[str, float, str]]) -> tuple[Bar, ...]:
-    """Rows ``(name, value, note)`` around a middle axis: positive to the right (``wrong``), negative to the left (``right``)."""
+    """Rows ``(name, value, note)`` around an axis: positive to the right (``wrong``), negative to the left (``right``)."""
     largest = max((abs(value) for _, value, _ in values), default=0.0) or 1.0
     bars = []
     for name, value, note in values:

@@ -121,6 +121,7 @@ class FailureRow:
     delta_text: str
     clean: bool
     label: str
+    label_style: str
     pattern: str
     trust: str
     trust_score: float
@@ -188,7 +189,10 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Decision:
-    """The explained decision: where, between which two tokens, by how much, and how the pair was found."""
+    """The explained decision: where, between which two tokens, by how much, and how the pair was found.
+
+    ``sequence``: whole continuations were compared; the two tokens are their first ones.
+    """
 
     position: int
     wrong: Candidate
@@ -196,6 +200,7 @@ class Decision:
     delta: str
     odds: str
     preferred_wrong: bool
+    sequence: bool
     strategy: str
     objective: str
     clean: bool

@@ -19,6 +19,8 @@ UNITS = 4_000
 #: A page opens with the largest kept share that draws no more edges than this.
 _OPENS_WITH = 700
 
+_ENDS = ("layer", "target", "source")
+
 #: Heading and column of each figure of a block.
 FIGURES: tuple[tuple[str, str], ...] = (
     ("Block", "layer"),
@@ -42,8 +44,7 @@ def graph_view(
     total = len(edges["layer"])
     if not total:
         return None
-    order = sorted(range(total), key=lambda i: (-abs(edges["weight"][i]), edges["layer"][i], edges["target"][i], edges["source"][i]))
-    order = order[:EDGES]
+    order = sorted(range(total), key=lambda i: (-abs(edges["weight"][i] or 0.0), *(edges[name][i] for name in _ENDS)))[:EDGES]
     ends = {edges["source"][i] for i in order} | {edges["target"][i] for i in order} | {sink}
     positions = sorted(ends)
     column = {position: index for index, position in enumerate(positions)}
@@ -95,10 +96,7 @@ def kept_shares(edges: Columns, order: Sequence[int]) -> list[float]:
     for i in order:
         block, weight = edges["layer"][i], abs(edges["weight"][i])
         before = held.get(block, 0.0)
-        if block in last and last[block][0] == weight:
-            before_tie = last[block][1]
-        else:
-            before_tie = before
+        before_tie = last[block][1] if block in last and last[block][0] == weight else before
         last[block] = (weight, before_tie)
         held[block] = before + weight
         shares.append(min(0.9999, round(before_tie / total[block], 4)) if total[block] else 0.0)
@@ -149,7 +147,8 @@ def _place(high: int, low: int) -> str:
 
 def _units(units: Columns, name: str, column: dict[int, int]) -> dict[str, list[Any]]:
     kept = [i for i, position in enumerate(units["position"]) if position in column]
-    kept = sorted(kept, key=lambda i: (-abs(units["relevance"][i]), units["layer"][i], units["position"][i], units[name][i]))[:UNITS]
+    kept.sort(key=lambda i: (-abs(units["relevance"][i] or 0.0), units["layer"][i], units["position"][i], units[name][i]))
+    kept = kept[:UNITS]
     return {
         "layer": [units["layer"][i] for i in kept],
         "unit": [units[name][i] for i in kept],
@@ -166,6 +165,7 @@ def _block_table(figures: Columns) -> tuple[tuple[str, ...], tuple[BlockRow, ...
         cells = []
         for _, name in FIGURES:
             value = figures[name][i]
-            cells.append(percent(value, 2) if name == "verticality" else f"{value:,}" if isinstance(value, int) else number(value))
+            counted = f"{value:,}" if isinstance(value, int) else number(value)
+            cells.append(percent(value, 2) if name == "verticality" else counted)
         rows.append(BlockRow(tuple(cells)))
     return tuple(heading for heading, _ in FIGURES), tuple(rows)

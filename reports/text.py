@@ -14,7 +14,12 @@ from typing import Any
 
 _CONTROLS = {code: chr(0x2400 + code) for code in range(0x20) if code not in (0x09, 0x0A)} | {0x7F: "␡"}
 #: Characters that no reader can see, or that reorder what stands around them ("Trojan source").
-_HIDDEN = (*range(0x80, 0xA0), 0xAD, 0x61C, 0x200B, 0x200E, 0x200F, *range(0x2028, 0x202F), 0x2060, *range(0x2066, 0x206A), 0xFEFF)
+_HIDDEN = (
+    *range(0x80, 0xA0),
+    *(0xAD, 0x61C, 0x200B, 0x200E, 0x200F, 0x2060, 0xFEFF),
+    *range(0x2028, 0x202F),
+    *range(0x2066, 0x206A),
+)
 _VISIBLE = _CONTROLS | {code: f"⟨U+{code:04X}⟩" for code in _HIDDEN}
 _SURROGATES = re.compile("[\ud800-\udfff]")
 _MINUS = "−"
@@ -58,10 +63,8 @@ def number(value: float | None, digits: int = 3) -> str:
     if value == 0:
         return "0"
     magnitude = math.floor(math.log10(abs(value)))
-    if -4 <= magnitude < 7:
-        shown = f"{value:,.{max(0, digits - 1 - magnitude)}f}"
-    else:
-        shown = f"{value:.{digits - 1}e}"
+    plain = -4 <= magnitude < 7
+    shown = f"{value:,.{max(0, digits - 1 - magnitude)}f}" if plain else f"{value:.{digits - 1}e}"
     return shown.replace("-", _MINUS)
 
 

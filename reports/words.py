@@ -6,8 +6,8 @@ UNDECIDED = "undecided"
 
 #: Label → what it means.
 LABELS: dict[str, str] = {
-    "M-IA": "Manifest in the input: hiding a few of the words found important changes the model’s mind; hiding random words does not.",
-    "M-AG": "Manifest in the graph: hiding words does not change the answer, but switching off the strongest internal parts does.",
+    "M-IA": "Manifest in the input: hiding a few of the words found important changes the model’s mind; random words do not.",
+    "M-AG": "Manifest in the graph: hiding words does not change the answer; switching off the strongest internal parts does.",
     "NC": "No clue: neither hiding words nor switching off internal parts changes the answer. The cause lies elsewhere.",
     UNDECIDED: "The experiments were not run, or their figures allow no decision.",
 }
@@ -35,9 +35,9 @@ CHECKS: dict[str, tuple[str, str]] = {
 
 #: Status → what a reader can do about it.
 ADVICE: dict[str, str] = {
-    "no pair": "No strategy found the two tokens to tell apart. Other strategies can be named with attrib_contrast, or pairs can be given by hand.",
-    "not sampled": "By default only a seeded sample of each task’s failures is explained. Run again with a larger attrib_limit, or with attrib_limit=all.",
-    "error": "Something went wrong while explaining it; the score is not touched. Running the same command again tries only what is missing.",
+    "no pair": "No strategy found two tokens to tell apart. attrib_contrast names other strategies; a person can give pairs too.",
+    "not sampled": "Only a seeded sample of a task’s failures is explained. A larger attrib_limit, or attrib_limit=all, adds more.",
+    "error": "Something went wrong while explaining it; the score is not touched. The same command again tries once more.",
 }
 
 TRUST_LEVELS: tuple[str, ...] = ("high", "medium", "low", "unknown")
@@ -62,3 +62,8 @@ def gap_meaning(gap: float | None) -> str:
 def check_words(name: str) -> tuple[str, str]:
     """Meaning and unit of a check; one that this release does not know keeps its name."""
     return CHECKS.get(name, (name.replace("_", " "), ""))
+
+
+def check_order(name: str) -> int:
+    """Where a check stands in the table: in the order of :data:`CHECKS`, unknown ones last."""
+    return list(CHECKS).index(name) if name in CHECKS else len(CHECKS)

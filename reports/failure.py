@@ -1,0 +1,188 @@
+"""The page of one failure."""
+
+from __future__ import annotations
+
+import math
+import shlex
+from collections.abc import Sequence
+from typing import Any
+
+from .charts import number_line
+from .context import Candidate, CheckRow, Decision, Fact, FailurePage, Link, RankedToken, Trusted, Verdict
+from .flow import graph_view
+from .heat import heat_map, layer_strip, ranked, segment_bars, strongest
+from .overview import label_of, literal
+from .read import Columns, Detail, Row
+from .site import Site
+from .text import number, percent, plural, pretty_json, shorten, signed, times_as_probable, token_name, visible
+from .words import ADVICE, LABEL_STYLES, PATTERNS, UNDECIDED, check_order, check_words, gap_meaning, label_meaning
+
+
+def failure_page(site: Site, detail: Detail, before: Row | None, after: Row | None) -> FailurePage:
+    """``failures/*.html``. ``before`` and ``after``: the neighbours in the task's list."""
+    row, contrast, parts = detail.failure, detail.contrast, detail.parts
+    key = site.key(row)
+    tokens = parts["tokens"]
+    coloured = bool(tokens["token"])
+    wrong, right = strongest(tokens) if coloured else ([], [])
+    return FailurePage(
+        title=f"{visible(key.task)}, document {row['doc_id']} – why the answer was wrong",
+        root="../",
+        crumbs=(Link("Report", "../index.html"), Link(visible(key.task), "../" + site.task_path(key))),
+        database=site.database,
+        generator=site.generator,
+        failure_id=row["failure_id"],
+        task=visible(key.task),
+        document=row["doc_id"],
+        facts=_facts(site, row),
+        prediction=visible(row["prediction"] or "") or "(nothing)",
+        gold=visible(row["gold"] or "") or "(nothing)",
+        status=row["status"],
+        reason=visible(row["reason"] or ""),
+        advice=ADVICE.get(row["status"], ""),
+        prompt="" if coloured else visible(row["prompt"] or ""),
+        decision=decision(contrast) if contrast else None,
+        verdict=_verdict(row) if row["status"] == "attributed" else None,
+        trusted=_trusted(row),
+        heat=heat_map(tokens) if coloured else None,
+        against=_ranked(tokens, wrong),
+        supporting=_ranked(tokens, right),
+        segments=segment_bars(parts["segments"]),
+        strip=layer_strip(detail.layers, tokens) if coloured and detail.layers is not None else None,
+        graph=_graph(parts, contrast) if coloured and contrast else None,
+        checks=check_rows(parts["checks"]),
+        document_json=pretty_json(row["doc"]),
+        sql=_sql(row["failure_id"]),
+        command=f"lm-eval-attrib show {shlex.quote(site.database)} {shlex.quote(row['failure_id'])}",
+        previous=_neighbour(site, before),
+        following=_neighbour(site, after),
+        others=_others(site, row),
+    )
+
+
+def _facts(site: Site, row: Row) -> tuple[Fact, ...]:
+    return (
+        Fact(visible(row["metric"] or "metric"), number(row["value"])),
+        Fact("Filter", visible(row["filter"] or "none")),
+        Fact("Model", visible(site.models.get(row["run_id"], "–"))),
+        Fact("Status", row["status"]),
+    )
+
+
+def decision(contrast: Row) -> Decision:
+    """The explained pair in words and figures. ``contrast``: a row of the view ``contrasts``."""
+    delta = contrast["delta_logit"]
+    sequence = contrast["objective"] == "sequence"
+    first, second = ("wrong", "right") if delta is None or delta >= 0 else ("right", "wrong")
+    noun = "continuation" if sequence else "token"
+    odds = "" if delta is None else f"The {first} {noun} was {times_as_probable(delta)} as the {second} one."
+    return Decision(
+        position=contrast["position"],
+        wrong=_candidate(contrast, "target", True),
+        right=_candidate(contrast, "contrast", False),
+        delta=signed(delta),
+        odds=odds,
+        preferred_wrong=delta is None or delta > 0,
+        sequence=sequence,
+        strategy=contrast["strategy"] or "",
+        objective=contrast["objective"] or "",
+        clean=bool(contrast["clean"]),
+        unclean=visible(contrast["unclean"] or "Δℓ is not above 1."),
+        note=visible(contrast["note"] or ""),
+        gap=percent(contrast["completeness_gap"], 2),
+        gap_meaning=gap_meaning(contrast["completeness_gap"]),
+    )
+
+
+def _candidate(contrast: Row, side: str, wrong: bool) -> Candidate:
+    probability, rank = contrast[f"{side}_probability"], contrast[f"{side}_rank"]
+    return Candidate(
+        wrong,
+        token_name(contrast[side] or ""),
+        contrast[f"{side}_id"],
+        f"{rank:,}" if rank else "–",
+        percent(probability),
+        round(100 * probability, 2) if probability is not None and math.isfinite(probability) else 0.0,
+    )
+
+
+def _verdict(row: Row) -> Verdict:
+    label, pattern = label_of(row), row["pattern"] or ""
+    return Verdict(
+        label,
+        label_meaning(label),
+        pattern,
+        PATTERNS.get(pattern, ""),
+        visible(row["label_reason"] or ""),
+        LABEL_STYLES.get(label, UNDECIDED),
+    )
+
+
+def _trusted(row: Row) -> Trusted | None:
+    if row["trust"] is None:
+        return None
+    score = row["trust_score"]
+    return Trusted(row["trust"], number(score, 2), round(100 * (score or 0.0), 2), visible(row["trust_sentence"] or ""))
+
+
+def _ranked(tokens: Columns, indices: Sequence[int]) -> tuple[RankedToken, ...]:
+    return ranked(tokens, indices) if indices else ()
+
+
+def _graph(parts: Any, contrast: Row) -> Any:
+    units = (parts["heads"], parts["neurons"])
+    return graph_view(parts["nodes"], parts["edges"], units, parts["graph_figures"], parts["tokens"], contrast["position"])
+
+
+def check_rows(checks: Columns) -> tuple[CheckRow, ...]:
+    """The causal checks on number lines with common ends, so that they compare."""
+    count = len(checks["check"])
+    values = [checks[name][i] for name in ("delta_before", "delta_after", "control") for i in range(count)]
+    known = [value for value in values if value is not None and math.isfinite(value)]
+    low, high = min(known, default=0.0), max(known, default=0.0)
+    rows = []
+    for i in sorted(range(count), key=lambda i: check_order(checks["check"][i])):
+        meaning, unit = check_words(checks["check"][i])
+        amount, before, after, control = (checks[name][i] for name in ("amount", "delta_before", "delta_after", "control"))
+        whole = float(amount).is_integer()
+        rows.append(
+            CheckRow(
+                name=visible(checks["check"][i]),
+                meaning=visible(meaning),
+                amount=plural(int(amount), unit) if unit and whole else number(amount),
+                before=signed(before),
+                after=signed(after),
+                control=signed(control),
+                control_turned=percent(checks["control_turned"][i], 2),
+                turned=bool(checks["turned"][i]),
+                detail=shorten(checks["detail"][i] or "", 300),
+                line=number_line(before, after, control, low, high),
+            )
+        )
+    return tuple(rows)
+
+
+def _neighbour(site: Site, row: Row | None) -> Link | None:
+    if row is None:
+        return None
+    return Link(f"document {row['doc_id']}", "../" + site.failure_path(row["failure_id"]))
+
+
+def _others(site: Site, row: Row) -> tuple[Link, ...]:
+    """The same document of the same task under other runs."""
+    same = site.same_document[row["task"], row["filter"] or "", row["doc_id"]]
+    links = []
+    for other in same:
+        if other["run_id"] != row["run_id"]:
+            model = visible(site.models.get(other["run_id"], "–"))
+            words = f"{model}: {other['label'] or other['status']}, Δℓ {signed(other['delta_logit'])}"
+            links.append(Link(words, "../" + site.failure_path(other["failure_id"])))
+    return tuple(links)
+
+
+def _sql(failure_id: str) -> str:
+    return visible(
+        "SELECT position, token, segment, relevance, relevance_norm\n"
+        f"FROM tokens WHERE failure_id = {literal(failure_id)} AND NOT special\n"
+        "ORDER BY abs(relevance) DESC LIMIT 20;"
+    )

@@ -1,0 +1,83 @@
+"""The plan of a report: which pages there are, where they lie, what stands before and after what."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from typing import Any, NamedTuple
+
+from ..errors import ReportError
+from ..records import digest
+from .read import Reader, Row
+from .text import slug
+
+INDEX = "index.html"
+
+
+class TaskKey(NamedTuple):
+    """What a task page is about: one task of one run under one filter."""
+
+    run_id: str
+    task: str
+    filter: str
+
+
+class Site:
+    """All light rows of a database, and the addresses of pages, relative to the report's folder.
+
+    Raises:
+        ReportError: the run asked for is not in the database.
+    """
+
+    def __init__(self, reader: Reader, database: str, generator: str, run_id: str | None = None) -> None:
+        self.database = database
+        self.generator = generator
+        self.runs = reader.runs()
+        if run_id is not None and not self.runs:
+            known = ", ".join(reader.run_ids()) or "none"
+            raise ReportError(f"There is no run {run_id} in {database}; the runs in it: {known}.")
+        self.failures = reader.failures()
+        self.segment_means = reader.segment_means()
+        self.by_task: dict[TaskKey, list[dict[str, Any]]] = defaultdict(list)
+        for row in self.failures:
+            self.by_task[self.key(row)].append(row)
+        self.tasks = reader.tasks()
+        self._add_lost_tasks()
+        self.same_document: dict[tuple[str, str, int], list[dict[str, Any]]] = defaultdict(list)
+        for row in self.failures:
+            self.same_document[row["task"], row["filter"] or "", row["doc_id"]].append(row)
+        self.models = {row["run_id"]: str(row["model"]) for row in self.runs}
+
+    def _add_lost_tasks(self) -> None:
+        """An evaluation that was stopped may have failures of a task whose summary was not written yet."""
+        known = {self.key(row) for row in self.tasks}
+        for key in sorted(set(self.by_task) - known):
+            empty: dict[str, Any] = dict.fromkeys(self.tasks[0] if self.tasks else ())
+            empty |= {"documents": None, "metric": None, "score": None, "not_attributable": ""}
+            self.tasks.append(empty | key._asdict() | {"failures": len(self.by_task[key])})
+
+    @staticmethod
+    def key(row: Row) -> TaskKey:
+        """The task page that a row belongs to."""
+        return TaskKey(row["run_id"], row["task"], row["filter"] or "")
+
+    @staticmethod
+    def task_path(key: TaskKey) -> str:
+        """Where the page of a task lies; a digest keeps names apart that differ in unusual characters only."""
+        return f"tasks/{slug(key.task)}-{digest(*key)[:10]}.html"
+
+    @staticmethod
+    def failure_path(failure_id: str) -> str:
+        """Where the page of a failure lies; an identifier that is no plain word is not used as a file name."""
+        name = failure_id if re.fullmatch(r"[A-Za-z0-9_-]{1,64}", failure_id) else digest(failure_id)
+        return f"failures/{name}.html"
+
+    @staticmethod
+    def run_anchor(run_id: str) -> str:
+        """The anchor of a run in the index."""
+        return f"run-{slug(run_id)}"
+
+    def pages(self) -> list[str]:
+        """Addresses of all pages."""
+        tasks = [self.task_path(self.key(task)) for task in self.tasks]
+        return [INDEX, *tasks, *(self.failure_path(row["failure_id"]) for row in self.failures)]

@@ -1,0 +1,203 @@
+"""Explanations made up for the tests of the report: seeded, of every status, hostile or huge when asked."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+from typing import Any
+
+from lm_eval_attrib.records import (
+    BlockFigures,
+    Check,
+    Contrast,
+    EdgeTable,
+    Explanation,
+    Failure,
+    NodeTable,
+    PairFigures,
+    Run,
+    SegmentSum,
+    TaskSummary,
+    TokenTable,
+    Trust,
+    UnitTable,
+)
+
+BLOCKS = 6
+QUESTION = (
+    "Answer the question from the text.\n\nText: Mara put the brass key in the oak drawer. Later, Tom moved it to the tin box "
+    "on the shelf. Nobody told Mara. As an aside, somebody said drawer again and again.\n\nQuestion: Where is the key now?\nAnswer:"
+)
+
+
+def run(run_id: str = "run-a", model: str = "tiny/planted-1M") -> Run:
+    return Run(
+        run_id=run_id,
+        model=model,
+        model_args={"pretrained": model, "attrib_limit": 100},
+        dtype="float32",
+        parameters=1_048_576,
+        rule="attnlrp",
+        objective="logit_diff",
+        versions={"torch": "2.13.0", "transformers": "5.23.0", "lm_eval": "0.4.13"},
+        settings={"num_fewshot": 0},
+    )
+
+
+def summary(run_id: str, task: str, failures: int, **changes: Any) -> TaskSummary:
+    whole = TaskSummary(run_id, task, "exact_match", "strict-match", failures * 3, failures, 2 / 3)
+    return replace(whole, **changes)
+
+
+def failure(number: int, run_id: str = "run-a", task: str = "planted_choice", **changes: Any) -> Failure:
+    whole = Failure(
+        failure_id=f"{run_id}-{task}-{number:05d}",
+        run_id=run_id,
+        task=task,
+        doc_id=number,
+        doc={"question": "Where is the key now?", "answer": "tin box", "cause": "misleading", "words": [31, 34]},
+        output_type="generate_until",
+        prompt=QUESTION,
+        prediction="the oak drawer",
+        gold="the tin box",
+        metric="exact_match",
+        filter="strict-match",
+        value=0.0,
+    )
+    return replace(whole, **changes)
+
+
+def pieces(text: str) -> list[str]:
+    """Words with the space before them; line breaks apart."""
+    found: list[str] = []
+    for line in text.split("\n"):
+        words = line.split(" ")
+        found += [word if i == 0 else f" {word}" for i, word in enumerate(words) if word or i]
+        found.append("\n")
+    return found[:-1]
+
+
+def segments_of(texts: list[str]) -> list[str]:
+    names, current = [], "instruction"
+    for text in texts:
+        current = {"Text:": "context", "Question:": "question", "Answer:": "template"}.get(text, current)
+        names.append(current)
+    return names
+
+
+def explanation(number: int = 0, texts: list[str] | None = None, graph: bool = True, **changes: Any) -> Explanation:
+    """One attributed failure. ``changes`` go to the failure, unless they name a field of the explanation."""
+    own = {name: changes.pop(name) for name in list(changes) if name in Explanation.__dataclass_fields__}
+    random_ = random.Random(number)
+    texts = ["<s>", *pieces(QUESTION)] if texts is None else texts
+    count = len(texts)
+    special = [text == "<s>" for text in texts]
+    segments = ["" if sink else name for sink, name in zip(special, segments_of(texts), strict=True)]
+    relevance = [9.0 if sink else random_.gauss(0, 0.12) for sink in special]
+    for index, text in enumerate(texts):
+        if "drawer" in text:
+            relevance[index] = 1.1 + random_.random()
+        if "tin" in text or "box" in text:
+            relevance[index] = -0.8 - random_.random() / 2
+    largest = max(abs(value) for value, sink in zip(relevance, special, strict=True) if not sink)
+    tokens = TokenTable(
+        ids=[2000 + (hash_of(text) % 30000) for text in texts],
+        texts=texts,
+        segments=segments,
+        special=special,
+        relevance=relevance,
+        relevance_norm=[0.0 if sink else value / largest for value, sink in zip(relevance, special, strict=True)],
+    )
+    delta = round(2.2 + random_.gauss(0, 1.4), 3)
+    position = count - 1
+    layers = [relevance]
+    for block in range(BLOCKS):
+        spread = 1 - (block + 1) / BLOCKS
+        row = [value * spread + random_.gauss(0, 0.03) for value in relevance]
+        row[-1] += delta * (1 - spread)
+        layers.append(row)
+    label = random_.choice(["M-IA", "M-IA", "M-IA", "M-AG", "NC", None])
+    level = random_.choice(["high", "high", "medium", "low"])
+    nodes, edges, heads, neurons = flow(position, relevance, delta, number)
+    whole = Explanation(
+        failure=failure(number, **changes),
+        status="attributed",
+        contrast=Contrast(
+            strategy=random_.choice(["answer", "answer", "prefix", "rollout"]),
+            input_ids=tuple(tokens.ids),
+            target_id=4711,
+            contrast_id=815,
+            prompt_tokens=count,
+        ),
+        figures=PairFigures(" oak", " tin", delta, 1, 3, 0.61, 0.0312, 0.083, delta > 1, "" if delta > 1 else f"Δℓ = {delta}"),
+        tokens=tokens,
+        layers=layers,
+        nodes=nodes if graph else None,
+        edges=edges if graph else None,
+        heads=heads if graph else None,
+        neurons=neurons if graph else None,
+        blocks=tuple(BlockFigures(b, 9, 12, 1.4, 1.2, 0.8, 0.41, 0.52, 4, 21.5, 7.25) for b in range(BLOCKS)) if graph else (),
+        checks=(
+            Check("mask_top_words", 1, delta, delta - 1.9, delta < 1.9, delta - 0.1, 0.0, "drawer"),
+            Check("mask_top_words", 2, delta, delta - 3.4, delta < 3.4, delta - 0.2, 0.1, "drawer, drawer."),
+            Check("raise_attention", 3, delta, delta - 0.6, False, delta + 0.1, 0.0, "on the context"),
+            Check("ablate_heads", 5, delta, delta - 2.5, delta < 2.5, delta - 0.3, 0.33, "2.1, 3.0"),
+            Check("lower_attention", -3, delta, delta + 0.7, False),
+        ),
+        segments=[
+            SegmentSum(
+                name,
+                segments.count(name),
+                sum(value for value, mine in zip(relevance, segments, strict=True) if mine == name),
+                sum(value for value, mine in zip(relevance, segments, strict=True) if mine == name) / largest,
+            )
+            for name in dict.fromkeys(segments)
+            if name
+        ],
+        label=label,
+        pattern={"M-IA": "OIT", "M-AG": "URT"}.get(label or ""),
+        label_reason=f"{label or 'Undecided'}: masking the 1 top-ranked word (drawer) takes Δℓ from 2.20 to 0.30.",
+        trust=Trust(level, {"high": 0.91, "medium": 0.55, "low": 0.2}[level], f"{level.capitalize()}: the checks say so."),
+        seconds=0.4,
+    )
+    return replace(whole, **own)
+
+
+def hash_of(text: str) -> int:
+    """The same in every process, unlike ``hash``."""
+    return sum(ord(letter) * (index + 7) for index, letter in enumerate(text))
+
+
+def flow(last: int, relevance: list[float], delta: float, seed: int, spread: int = 3) -> tuple[Any, Any, Any, Any]:
+    """A graph in which every edge lies on a path to the prediction, with heads and neurons."""
+    random_ = random.Random(seed)
+    alive = {last: delta}
+    nodes, edges, heads, neurons = [(BLOCKS - 1, last, delta)], [], [], []
+    for block in reversed(range(BLOCKS)):
+        below: dict[int, float] = {}
+        for target, value in alive.items():
+            heads += [(block, unit, target, value / (unit + 2)) for unit in range(4)]
+            neurons += [(block, random_.randrange(512), target, -value / (unit + 3)) for unit in range(3)]
+            share = {target: 0.7}
+            for _ in range(spread):
+                share.setdefault(random_.randrange(max(1, target + 1)), random_.choice([0.3, -0.2, 0.1]))
+            for source, part in share.items():
+                edges.append((block, source, target, value * part, value * part * 0.6, value * part * 0.4))
+                below[source] = below.get(source, 0.0) + value * part
+        alive = below
+        nodes += [(block - 1, position, value) for position, value in alive.items()]
+    edges = list({(layer, source, target): (layer, source, target, *rest) for layer, source, target, *rest in edges}.values())
+    return (
+        NodeTable(*columns(nodes)),
+        EdgeTable(*columns(edges)),
+        UnitTable(*columns(heads)),
+        UnitTable(*columns(list({row[:3]: row for row in neurons}.values()))),
+    )
+
+
+def columns(rows: list[Any]) -> list[list[Any]]:
+    return [list(column) for column in zip(*rows, strict=True)]
+
+
+def unattributed(number: int, status: Any, reason: str, **changes: Any) -> Explanation:
+    return Explanation(failure=failure(number, **changes), status=status, reason=reason)
