@@ -302,8 +302,22 @@ class ObservedTask:
             "multiturn": bool(self.arguments.get("fewshot_as_multiturn")) or None,
             "repeats": len(document.requests[0].responses) if document.requests else None,
             "choices": self.choices(document),
+            "patterns": self._patterns() or None,
         }
         return {name: value for name, value in pieces.items() if value not in (None, "")}
+
+    def _patterns(self) -> dict[str, list[dict[str, Any]]]:
+        """By filter, how it searches a response: its regular expressions, and which match counts."""
+        kept = ("regex_pattern", "group_select")
+        found = {
+            chain["name"]: [
+                {key: step[key] for key in kept if key in step}
+                for step in chain["filter"]
+                if isinstance(step.get("regex_pattern"), str)
+            ]
+            for chain in self.setting("filter_list") or ()
+        }
+        return {name: steps for name, steps in found.items() if steps}
 
     def _resolved(self, name: str, document: Document) -> str | None:
         given = self.setting(name)

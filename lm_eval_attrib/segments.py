@@ -228,36 +228,52 @@ def _system_text(failure: Failure, prompt: str) -> list[Region]:
 
 
 def _before_the_query(failure: Failure, prompt: str, final: Region, fields: Sequence[Region]) -> list[Region]:
-    """Instruction and few-shot examples: what precedes the paragraph in which the document's own fields begin."""
+    """Instruction and few-shot examples: what precedes the question as the task put it, or the paragraph it is in."""
     own = [region.start for region in fields if region.start >= final.start and region.segment != INSTRUCTION]
     if not own:
         return []
     first = min(own)
-    paragraph = prompt.rfind("\n\n", final.start, first)
-    label = re.search(r"[^\n.!?]*$", prompt[final.start : first])
-    block = paragraph + 2 if paragraph >= 0 else (final.start + label.start() if label else first)
+    found, begin = _before_the_known(failure, prompt, final, first)
+    paragraph = prompt.rfind("\n\n", begin, first)
+    label = re.search(r"[^\n.!?]*$", prompt[begin:first])
+    block = paragraph + 2 if paragraph >= 0 else (begin + label.start() if label else first)
     closing = prompt[max(one.end for one in fields) : final.end].strip().rpartition("\n")[2].strip()
-    examples = _examples(failure, prompt[final.start : block], prompt[block:first], closing, final.start)
-    opening = examples.start if examples else block
-    found = [examples] if examples else []
-    return [*found, Region(final.start, opening, INSTRUCTION)] if opening > final.start else found
+    shots = None if found else failure.context.get("num_fewshot")
+    place = _first_example(prompt[begin:block], prompt[block:first].strip(), closing, shots)
+    opening = block if place is None else begin + place
+    found += [] if place is None else [Region(opening, block, FEW_SHOT)]
+    return [*found, Region(begin, opening, INSTRUCTION)] if opening > begin else found
 
 
-def _examples(failure: Failure, before: str, label: str, closing: str, base: int) -> Region | None:
-    """The few-shot examples: from where the query's own label ("Question:") first stands, or where their number says.
+def _before_the_known(failure: Failure, prompt: str, final: Region, first: int) -> tuple[list[Region], int]:
+    """Where the task's own text begins, and what stands before it: the description, and then examples if there are any."""
+    question, described, shots = (failure.context.get(name) for name in ("question", "description", "num_fewshot"))
+    text = question.strip() if isinstance(question, str) else ""
+    asked = prompt.rfind(text, final.start, final.end) if text else -1
+    if not 0 <= asked <= first:
+        return [], final.start
+    split = asked if not shots else final.start
+    if shots and isinstance(described, str) and described.strip():
+        place = prompt.find(described.strip(), final.start, asked)
+        split = place + len(described.strip()) if place >= 0 else split
+    regions = [Region(final.start, split, INSTRUCTION), Region(split, asked, FEW_SHOT)]
+    return [region for region in regions if region.end > region.start], asked
+
+
+def _first_example(before: str, label: str, closing: str, shots: object) -> int | None:
+    """Where examples begin in the text before the query: where its own label ("Question:") first stands.
 
     ``closing`` is the prompt's last line ("Answer:"): where queries have no label, an example is a paragraph that has it.
+    Else the number of ``shots`` says whether there are any, each a paragraph.
     """
-    described = failure.context.get("description")
-    skip = len(described) if isinstance(described, str) and described and before.startswith(described) else 0
-    shots = failure.context.get("num_fewshot")
-    if shots == 0 and skip:
-        return None
-    mark = label.strip()
-    place = before.find(mark, skip) if mark else -1
-    if place < 0 and not mark and closing and closing in before[skip:]:
-        gap = before.rfind("\n\n", skip, before.find(closing, skip))
-        place = skip if gap < 0 else gap + 2
-    if place < 0 and isinstance(shots, int) and shots > 0 and before.strip():
-        place = skip
-    return Region(base + place, base + len(before), FEW_SHOT) if place >= 0 else None
+    if label:
+        place = before.find(label)
+        if place >= 0:
+            return place
+    elif closing and closing in before:
+        gap = before.rfind("\n\n", 0, before.find(closing))
+        return 0 if gap < 0 else gap + 2
+    if isinstance(shots, int) and shots > 0 and before.strip():
+        gap = before.find("\n\n")
+        return gap + 2 if len([one for one in before.split("\n\n") if one.strip()]) > shots else 0
+    return None

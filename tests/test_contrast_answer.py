@@ -77,8 +77,8 @@ def test_flexible_extraction_takes_the_last_number() -> None:
 
 
 def test_the_task_s_own_pattern_wins_over_a_search() -> None:
-    steps = [{"function": "regex", "regex_pattern": r"has (\d+)", "group_select": 0}, {"function": "take_first"}]
-    failure = generated(" She has 42 or has 42 ", "180", "42", context={"filter_steps": steps})
+    patterns = {"none": [{"regex_pattern": r"has (\d+)", "group_select": 0}]}
+    failure = generated(" She has 42 or has 42 ", "180", "42", context={"patterns": patterns})
     assert words(failure)[0] == " She has"
 
 

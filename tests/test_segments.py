@@ -19,7 +19,6 @@ NAMES = ("system", "instruction", "few-shot", "query", "choices", "evidence", "c
 
 
 def failure(prompt: str, doc: dict[str, Any], tokenizer: Any, **fields: Any) -> Failure:
-    ids = tuple(tokenizer.encode(prompt))
     return generated("", "", None, ids=[], tokenizer=tokenizer, prompt=prompt, doc=doc, **fields)
 
 
@@ -209,3 +208,20 @@ def test_special_tokens_end_words() -> None:
     ids = tokenizer.encode("yes<|im_end|>no")
     assert len(words(ids, tokenizer)) == 2
     assert words(ids, tokenizer, special=range(len(ids))) == []
+
+
+def test_the_task_s_own_text_and_description_part_the_examples() -> None:
+    prompt = "About cats.\n\nIs it 12? yes\n\nIs it 18? no\n\nIs it 42?"
+    context = {"question": "Is it 42?", "description": "About cats.\n\n", "num_fewshot": 2}
+    found = segmented(prompt, {"question": "Is it 42?"}, context=context)
+    assert found["instruction"].strip() == "About cats."
+    assert found["few-shot"].split() == ["Is", "it", "12?", "yes", "Is", "it", "18?", "no"]
+    zero = segmented("About cats.\n\nIs it 42?", {"question": "Is it 42?"}, context=context | {"num_fewshot": 0})
+    assert zero["instruction"].strip() == "About cats."
+    assert "few-shot" not in zero
+
+
+def test_examples_that_a_task_s_own_text_holds() -> None:
+    prompt = "Q: Is it 12?\nA: yes\n\nQ: Is it 42?\nA:"
+    found = segmented(prompt, {"question": "Is it 42?"}, context={"question": prompt, "num_fewshot": 0})
+    assert found["few-shot"].strip() == "Q: Is it 12?\nA: yes"

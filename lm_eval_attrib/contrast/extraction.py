@@ -49,9 +49,9 @@ def _given(failure: Failure) -> str | None:
 
 def _patterns(failure: Failure, form: AnswerForm) -> Iterator[tuple[str, bool]]:
     """Patterns that say where the answer is, each with whether its first match counts: the filter's own, the profile's."""
-    for step in failure.context.get("filter_steps") or ():
-        if isinstance(step, Mapping) and isinstance(step.get("regex_pattern"), str):
-            yield step["regex_pattern"], _first(step)
+    patterns = failure.context.get("patterns")
+    for step in patterns.get(failure.filter, ()) if isinstance(patterns, Mapping) else ():
+        yield step["regex_pattern"], _first(step)
     for name in (failure.filter, "*"):
         if name in form.patterns:
             yield form.patterns[name], name in form.first
@@ -129,7 +129,8 @@ def _choice(text: str, given: str, failure: Failure) -> Place | None:
     letter = re.fullmatch(r"\(?([A-Z])\)?", given)
     if not letter:
         return None
-    choices = field_texts(failure.doc, "choices") or field_texts(failure.doc, "choices.text")
+    known = failure.context.get("choices") or ()
+    choices = [str(one) for one in known] or field_texts(failure.doc, "choices") or field_texts(failure.doc, "choices.text")
     index = ord(letter[1]) - ord("A")
     if index < len(choices):
         place = text.lower().find(choices[index].strip().lower())
