@@ -1,0 +1,270 @@
+"""The attribution database: one DuckDB file, written through Arrow, read by SQL. The only module that imports duckdb.
+
+The views that the file promises are in schema.sql and docs/schema.md. One process writes at a time; several processes
+each write shards (:mod:`.shards`), which are merged here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import datetime, timezone
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+
+from .errors import Locked, NotADatabase, NotWritable, StoreError, WrongSchema
+from .jsontext import as_json
+from .readers import Readers
+from .records import Run, TaskSummary
+from .sink import ENDINGS, Limits, Sink
+from .tables import LAYOUT, Batch
+
+#: The schema version that this release writes and reads; schema.sql's first lines tell the history.
+VERSION = 1
+#: Files stay readable by DuckDB 1.4, whatever DuckDB writes them (2.0's own default is not).
+STORAGE = "v1.4.0"
+
+# No SQL text reaches other files, the network, extensions or Python variables, and none can change that.
+_SEALED: dict[str, str | bool | int | float | list[str]] = {
+    "enable_external_access": "false",
+    "autoinstall_known_extensions": "false",
+    "autoload_known_extensions": "false",
+    "lock_configuration": "true",
+}
+_CHILDREN = tuple(table for table in LAYOUT if table != "failures")
+
+
+class Store(Sink, Readers):
+    """An open database: :meth:`create` to write, :meth:`open` to read. Not for use from several threads at once."""
+
+    def __init__(self, path: str | Path, *, read_only: bool, limits: Limits | None = None) -> None:
+        # An absolute path: DuckDB takes "md:x" and "s3://x" for services, and this is always a file.
+        super().__init__(Path(path).expanduser().absolute(), limits)
+        self.read_only = read_only
+        self._connection: duckdb.DuckDBPyConnection | None = None
+        self._prepare_path()
+        _ = self._open  # connect now, so that what is wrong with the file is said here
+
+    @classmethod
+    def create(cls, path: str | Path, limits: Limits | None = None) -> Store:
+        """Open for writing; the file, its schema and its folders are made if absent.
+
+        Raises:
+            NotWritable: the path cannot be created or written.
+            NotADatabase: the file is no DuckDB database, or one that holds other things.
+            WrongSchema: it was written under another schema version.
+            Locked: another process has it open.
+        """
+        return cls(path, read_only=False, limits=limits)
+
+    @classmethod
+    def open(cls, path: str | Path) -> Store:
+        """Open read-only, sealed: SQL cannot reach other files or the network. Raises as :meth:`create` does."""
+        return cls(path, read_only=True)
+
+    # ---- writing
+
+    def begin(self, run: Run) -> None:
+        """Insert the run, or continue it: status ``running``, the first start's time kept."""
+        row = {name: getattr(run, name) for name in ("run_id", "model", "dtype", "parameters", "rule", "objective")}
+        row |= {name: as_json(getattr(run, name)) for name in ("model_args", "versions", "settings")}
+        row |= {"started_at": _now(), "status": "running"}
+        names, values = ", ".join(row), ", ".join(f"${name}" for name in row)
+        with self._transaction() as connection:
+            connection.execute(
+                f"""INSERT INTO base.runs ({names}) VALUES ({values}) ON CONFLICT (run_id) DO UPDATE SET
+                    finished_at = NULL, status = excluded.status, dtype = excluded.dtype,
+                    parameters = excluded.parameters, versions = excluded.versions""",
+                row,
+            )
+
+    def finish(self, run_id: str, status: str) -> None:
+        """Flush, then record how the run ended: ``complete``, ``interrupted`` or ``failed``."""
+        if status not in ENDINGS:
+            raise StoreError(f"a run cannot end as {status!r}; known: {', '.join(ENDINGS)}")
+        self.flush()
+        with self._transaction() as connection:
+            known = connection.execute(
+                "UPDATE base.runs SET status = $1, finished_at = $2 WHERE run_id = $3 RETURNING run_id",
+                [status, _now(), run_id],
+            ).fetchall()
+        if not known:
+            raise StoreError(f"run {run_id} is not in {self.path}; begin(run) comes first")
+
+    def add_tasks(self, tasks: Sequence[TaskSummary]) -> None:
+        """Insert or replace tasks by (run_id, task, filter)."""
+        columns = ("run_id", "task", "filter", "metric", "documents", "failures", "score", "not_attributable")
+        rows = [[getattr(task, column) for column in columns] for task in tasks]
+        with self._transaction() as connection:
+            for row in rows:
+                connection.execute(
+                    f"INSERT OR REPLACE INTO base.tasks ({', '.join(columns)}) VALUES ({', '.join('?' * len(columns))})", row
+                )
+
+    def write(self, batch: Batch, *, shard: str | None = None) -> None:
+        """Write a batch in one transaction, past the buffer; ``shard`` is remembered as merged with it."""
+        tables = batch.tables()
+        with self._transaction() as connection:
+            if tables:
+                self._replace(connection, tables)
+            if shard is not None:
+                connection.execute("INSERT OR REPLACE INTO base.shards VALUES ($1, $2)", [shard, _now()])
+
+    def _write(self, batch: Batch) -> None:
+        self.write(batch)
+
+    def _replace(self, connection: duckdb.DuckDBPyConnection, tables: Mapping[str, pa.Table]) -> None:
+        with _registered(connection, "batch_failures", tables["failures"].select(["failure_id"])):
+            old = "SELECT key FROM base.failures SEMI JOIN batch_failures USING (failure_id)"
+            if connection.execute(f"SELECT count(*) FROM ({old})").fetchall()[0][0]:
+                for table in _CHILDREN:
+                    connection.execute(f"DELETE FROM base.{table} WHERE key IN ({old})")
+        [(first,)] = connection.execute("SELECT coalesce(max(key) + 1, 0) FROM base.failures").fetchall()
+        for table, rows in tables.items():
+            with _registered(connection, "batch", rows):
+                verb = "INSERT OR REPLACE" if table == "failures" else "INSERT"
+                connection.execute(
+                    f"{verb} INTO base.{table} BY NAME SELECT failure + $1::BIGINT AS key, * EXCLUDE (failure) FROM batch",
+                    [first],
+                )
+
+    # ---- reading
+
+    def known(self, run_id: str) -> dict[str, str]:
+        """failure_id → status of everything stored or buffered of this run."""
+        rows = self._open.execute("SELECT failure_id, status FROM base.failures WHERE run_id = $1", [run_id]).fetchall()
+        return dict(rows) | self._buffered(run_id)
+
+    def sql(self, text: str, parameters: Mapping[str, Any] | Sequence[Any] | None = None) -> pa.Table:
+        """The rows that SQL gives; ``$name`` takes its value from a mapping, ``?`` from a sequence.
+
+        Raises:
+            StoreError: DuckDB refuses the text; its message is passed on.
+        """
+        try:
+            relation = self._open.sql(text, params=parameters or None)  # None: a statement without rows, in DuckDB 1
+            return pa.table({}) if relation is None else relation.to_arrow_table()
+        except duckdb.InterruptException as error:
+            raise KeyboardInterrupt from error
+        except duckdb.Error as error:
+            raise StoreError(str(error)) from error
+
+    def merged_shards(self) -> set[str]:
+        """Names of the flushes that were merged into this database."""
+        return {name for (name,) in self._open.execute("SELECT flush FROM base.shards").fetchall()}
+
+    # ---- the connection
+
+    @property
+    def _open(self) -> duckdb.DuckDBPyConnection:
+        if self._connection is None:
+            self._connection = self._connect()
+        return self._connection
+
+    def _prepare_path(self) -> None:
+        if self.path.is_dir():
+            raise NotWritable(f"{self.path} is a folder; name a file in it, {self.path / 'attributions.duckdb'} say")
+        if self.read_only and not self.path.exists():
+            raise NotADatabase(f"there is no file {self.path}; a run with attrib_db={self.path.name} writes one")
+        if self.read_only:
+            return
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            if self.path.exists() and self.path.stat().st_size == 0:
+                self.path.unlink()  # mktemp's, or a first write on a full disk: nothing is in it, and DuckDB refuses it
+        except OSError as error:
+            raise NotWritable(f"{self.path} cannot be written: {error.strerror}") from error
+
+    def _connect(self) -> duckdb.DuckDBPyConnection:
+        config = dict(_SEALED) if self.read_only else {**_SEALED, "storage_compatibility_version": STORAGE}
+        try:
+            connection = duckdb.connect(str(self.path), read_only=self.read_only, config=config)
+        except duckdb.Error as error:
+            raise _why(error, self.path, read_only=self.read_only) from error
+        try:
+            self._check(connection)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def _check(self, connection: duckdb.DuckDBPyConnection) -> None:
+        """Raise unless the file holds this release's schema; write the schema into an empty database."""
+        objects = connection.execute("SELECT schema_name || '.' || table_name FROM duckdb_tables()").fetchall()
+        if ("base.schema_version",) in objects:
+            versions = connection.execute("SELECT version FROM base.schema_version").fetchall()
+            found = versions[0][0] if versions else "none"
+            if found != VERSION:
+                raise WrongSchema(
+                    f"{self.path} has schema {found}, this release reads {VERSION}; write to a new file, or use the release of "
+                    "lm-eval-attrib that wrote this one"
+                )
+        elif objects or self.read_only:
+            raise NotADatabase(f"{self.path} is a DuckDB database, but not of lm-eval-attrib; choose another attrib_db")
+        else:
+            with self._transaction(connection):
+                connection.execute(resources.files(__package__).joinpath("schema.sql").read_text("utf-8"))
+                row = [VERSION, _now(), duckdb.__version__]
+                connection.execute("INSERT INTO base.schema_version VALUES ($1, $2, $3)", row)
+
+    @contextmanager
+    def _transaction(self, connection: duckdb.DuckDBPyConnection | None = None) -> Iterator[duckdb.DuckDBPyConnection]:
+        """All of it or nothing. After an error the file is opened anew when next needed: DuckDB gives up on a database
+        whose log it could not write."""
+        if self.read_only:
+            raise StoreError(f"{self.path} was opened for reading only; Store.create opens it for writing")
+        connection = connection or self._open
+        try:
+            connection.execute("BEGIN")
+            yield connection
+            connection.execute("COMMIT")
+        except BaseException as error:
+            self._abandon(connection)
+            if isinstance(error, duckdb.InterruptException):
+                raise KeyboardInterrupt from error
+            if isinstance(error, duckdb.Error):
+                raise _why(error, self.path, read_only=False) from error
+            raise
+
+    def _abandon(self, connection: duckdb.DuckDBPyConnection) -> None:
+        self._connection = None
+        connection.close()  # rolls back
+
+    def _release(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
+
+
+def _now() -> datetime:
+    return datetime.now(timezone.utc).replace(tzinfo=None)
+
+
+@contextmanager
+def _registered(connection: duckdb.DuckDBPyConnection, name: str, table: pa.Table) -> Iterator[None]:
+    connection.register(name, table)
+    try:
+        yield
+    finally:
+        connection.unregister(name)
+
+
+def _why(error: duckdb.Error, path: Path, *, read_only: bool) -> StoreError:
+    """The error of this package that says what DuckDB's error means for the user."""
+    text = str(error).strip()
+    first = text.splitlines()[0] if text else type(error).__name__
+    if "lock on file" in text:
+        return Locked(f"{path} is open in another process, and DuckDB lets only one write; wait for it, or end it. {first}")
+    if "different configuration" in text:
+        return Locked(f"{path} is open for writing in this process; close that store first")
+    if "not a valid DuckDB database" in text:
+        return NotADatabase(f"{path} exists and is not a DuckDB database; choose another path")
+    if "database file with version number" in text or "storage version" in text.lower():
+        return WrongSchema(f"{path} was written by another DuckDB than the installed {duckdb.__version__} reads. {first}")
+    if isinstance(error, duckdb.IOException | duckdb.FatalException | duckdb.PermissionException):
+        return (NotADatabase if read_only else NotWritable)(f"{path} cannot be {'read' if read_only else 'written'}: {first}")
+    return StoreError(f"{path}: {first}")
