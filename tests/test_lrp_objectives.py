@@ -1,0 +1,166 @@
+"""Objectives and baselines against direct computations through ``inputs_embeds``, in float64."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import pytest
+import torch
+from families import FAMILIES, VOCAB, exact, tokens
+from lm_eval_attrib.lrp import Engine, Pair
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from lm_eval_attrib.errors import ArgumentError
+
+TARGET, CONTRAST = 5, 9
+WRONG, RIGHT = (5, 20, 21), (9, 30)
+IDS = tokens()
+OTHER = tokens(7, seed=4)
+
+POINTS: dict[str, Callable[[Tensor], Tensor]] = {
+    "logit_diff": lambda logits: logits[TARGET] - logits[CONTRAST],
+    "max_logit": lambda logits: logits[TARGET],
+    "topk_avg": lambda logits: logits[TARGET] - logits.sort(descending=True).values[:10].mean(),
+    "demean": lambda logits: logits[TARGET] - logits.sum() / VOCAB,
+}
+
+
+@pytest.fixture(autouse=True)
+def _in_float64() -> Iterator[None]:
+    with exact():
+        yield
+
+
+@pytest.fixture(scope="module")
+def model() -> PreTrainedModel:
+    return FAMILIES["llama"].build()
+
+
+def embedded(model: PreTrainedModel, ids: list[int]) -> Tensor:
+    return model.get_input_embeddings()(torch.tensor([ids])).detach().requires_grad_()
+
+
+def log_likelihood(model: PreTrainedModel, context: Tensor, ids: tuple[int, ...]) -> Tensor:
+    """Σ log p of ``ids`` after the embedded context [1, n, d]."""
+    continuation = model.get_input_embeddings()(torch.tensor([ids]))
+    logits = model(inputs_embeds=torch.cat([context, continuation], 1), use_cache=False).logits[0]
+    rows = logits[context.shape[1] - 1 : -1].log_softmax(-1)
+    return rows[torch.arange(len(ids)), torch.tensor(ids)].sum()
+
+
+def pair(objective: str, ids: list[int] = IDS) -> Pair:
+    contrast = CONTRAST if objective == "logit_diff" else None
+    return Pair(ids, TARGET, contrast, objective=objective)
+
+
+@pytest.mark.parametrize("memory", ["graph", "blockwise"])
+@pytest.mark.parametrize("objective", sorted(POINTS))
+def test_one_token(model: PreTrainedModel, objective: str, memory: str) -> None:
+    x = embedded(model, IDS)
+    scalar = POINTS[objective](model(inputs_embeds=x, use_cache=False).logits[0, -1])
+    (gradient,) = torch.autograd.grad(scalar, x)
+    found, _ = Engine(model, rule="gradient", memory=memory).attribute([pair(objective), pair(objective, OTHER)])
+    assert found.delta_logit == pytest.approx(scalar.item(), rel=1e-10)
+    torch.testing.assert_close(found.tokens, (x * gradient).sum(-1)[0].detach(), rtol=1e-9, atol=1e-11)
+
+
+@pytest.mark.parametrize("memory", ["graph", "blockwise"])
+def test_sequence(model: PreTrainedModel, memory: str) -> None:
+    x = embedded(model, IDS)
+    scalar = log_likelihood(model, x, WRONG) - log_likelihood(model, x, RIGHT)
+    (gradient,) = torch.autograd.grad(scalar, x)
+    engine = Engine(model, rule="gradient", memory=memory)
+    asked = Pair(IDS, WRONG[0], RIGHT[0], objective="sequence", target_ids=WRONG, contrast_ids=RIGHT)
+    _, found = engine.attribute([pair("logit_diff", OTHER), asked])
+    assert found.delta_logit == pytest.approx(scalar.item(), rel=1e-10)
+    assert found.layers.shape == (4, len(IDS))
+    torch.testing.assert_close(found.tokens, (x * gradient).sum(-1)[0].detach(), rtol=1e-9, atol=1e-11)
+
+
+def test_sequences_of_one_token_are_the_logit_difference(model: PreTrainedModel) -> None:
+    for rule in ("attnlrp", "cplrp"):
+        engine = Engine(model, rule=rule)
+        sequence = Pair(IDS, TARGET, CONTRAST, objective="sequence", target_ids=(TARGET,), contrast_ids=(CONTRAST,))
+        one, other = engine.attribute([pair("logit_diff"), sequence])
+        assert one.delta_logit == pytest.approx(other.delta_logit, rel=1e-10)
+        torch.testing.assert_close(one.layers, other.layers, rtol=1e-9, atol=1e-11)
+
+
+def test_equal_sequences_give_zero(model: PreTrainedModel) -> None:
+    equal = Pair(IDS, TARGET, TARGET, objective="sequence", target_ids=WRONG, contrast_ids=WRONG)
+    [found] = Engine(model).attribute([equal])
+    assert found.delta_logit == 0
+    assert not found.layers.any()
+
+
+@pytest.mark.parametrize("rule", ["attnlrp", "cplrp", "gradient", "integrated_gradients"])
+@pytest.mark.parametrize("objective", ["max_logit", "topk_avg", "demean"])
+def test_relevance_is_linear_in_the_objective(model: PreTrainedModel, objective: str, rule: str) -> None:
+    """Every rule's backward is linear: ℓ(a) − ℓ(b) = (ℓ(a) − m) − (ℓ(b) − m) for every mean m."""
+    engine = Engine(model, rule=rule)
+    one, other, difference = engine.attribute(
+        [Pair(IDS, TARGET, objective=objective), Pair(IDS, CONTRAST, objective=objective), Pair(IDS, TARGET, CONTRAST)]
+    )
+    torch.testing.assert_close(one.layers - other.layers, difference.layers, rtol=1e-8, atol=1e-11)
+
+
+def test_integrated_gradients(model: PreTrainedModel) -> None:
+    x = embedded(model, IDS)
+    total = torch.zeros_like(x)
+    for step in range(20):
+        point = ((step + 0.5) / 20 * x).detach().requires_grad_()
+        (gradient,) = torch.autograd.grad(
+            POINTS["logit_diff"](model(inputs_embeds=point, use_cache=False).logits[0, -1]), point
+        )
+        total += gradient / 20
+    for memory in ("graph", "blockwise"):
+        [found] = Engine(model, rule="integrated_gradients", memory=memory).attribute([pair("logit_diff")])
+        torch.testing.assert_close(found.tokens, (x * total).sum(-1)[0].detach(), rtol=1e-9, atol=1e-11)
+        assert found.delta_logit == pytest.approx(POINTS["logit_diff"](model(torch.tensor([IDS])).logits[0, -1]).item())
+
+
+def test_random_is_seeded_and_its_own_for_each_pair(model: PreTrainedModel) -> None:
+    pairs = [pair("logit_diff"), pair("logit_diff", OTHER)]
+    first, second = (Engine(model, rule="random", seed=3).attribute(pairs) for _ in range(2))
+    for one, other, asked in zip(first, second, pairs, strict=True):
+        assert torch.equal(one.layers, other.layers)
+        assert one.layers.shape == (1, len(asked.input_ids))
+    assert not torch.equal(first[0].tokens[:7], first[1].tokens)
+
+
+def test_figures_at_the_explained_position(model: PreTrainedModel) -> None:
+    [found] = Engine(model).attribute([pair("logit_diff")])
+    logits = model(torch.tensor([IDS])).logits[0, -1].detach()
+    probabilities = logits.softmax(-1)
+    ranking = logits.argsort(descending=True).tolist()
+    assert (found.target_rank, found.contrast_rank) == (ranking.index(TARGET) + 1, ranking.index(CONTRAST) + 1)
+    assert found.target_probability == pytest.approx(float(probabilities[TARGET]))
+    assert found.contrast_probability == pytest.approx(float(probabilities[CONTRAST]))
+    assert [token.token_id for token in found.top] == ranking[:10]
+    assert found.top[0].logit == pytest.approx(float(logits.max()))
+    gap = abs(float(found.tokens.sum()) - found.delta_logit) / max(abs(found.delta_logit), float(found.tokens.abs().sum()))
+    assert found.completeness_gap == pytest.approx(gap)
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        Pair([], 1, 2),
+        Pair(IDS, TARGET),
+        Pair(IDS, TARGET, CONTRAST, objective="loudest"),
+        Pair(IDS, TARGET, objective="sequence"),
+        Pair(IDS, TARGET, CONTRAST, attention_mask=[1] * 3),
+        Pair(IDS, TARGET, CONTRAST, attention_mask=[1] * (len(IDS) - 1) + [0]),
+    ],
+)
+def test_pairs_that_cannot_be_explained(model: PreTrainedModel, bad: Pair) -> None:
+    with pytest.raises(ValueError, match=r"\w"):
+        Engine(model).attribute([bad])
+
+
+def test_unknown_methods_list_the_known(model: PreTrainedModel) -> None:
+    with pytest.raises(ArgumentError, match="cplrp"):
+        Engine(model, rule="lrp")
+    with pytest.raises(ArgumentError, match="blockwise"):
+        Engine(model, memory="all")
