@@ -72,13 +72,17 @@ class Store(Sink, Readers):
         """Insert the run, or continue it: status ``running``, the first start's time kept."""
         row = {name: getattr(run, name) for name in ("run_id", "model", "dtype", "parameters", "rule", "objective")}
         row |= {name: as_json(getattr(run, name)) for name in ("model_args", "versions", "settings")}
-        row |= {"started_at": _now(), "status": "running"}
+        self.put_run({**row, "status": "running", "started_at": _now(), "finished_at": None})
+
+    def put_run(self, row: Mapping[str, Any]) -> None:
+        """Insert a run or bring it up to date, from a row of the view ``runs``; the earlier ``started_at`` is kept."""
         names, values = ", ".join(row), ", ".join(f"${name}" for name in row)
         with self._transaction() as connection:
             connection.execute(
                 f"""INSERT INTO base.runs ({names}) VALUES ({values}) ON CONFLICT (run_id) DO UPDATE SET
-                    finished_at = NULL, status = excluded.status, dtype = excluded.dtype,
-                    parameters = excluded.parameters, versions = excluded.versions""",
+                    started_at = least(started_at, excluded.started_at), finished_at = excluded.finished_at,
+                    status = excluded.status, dtype = excluded.dtype, parameters = excluded.parameters,
+                    versions = excluded.versions""",
                 row,
             )
 

@@ -128,6 +128,16 @@ class Batch:
         self.rows = 0
         self._parts: dict[str, list[pa.RecordBatch]] = {table: [] for table in LAYOUT}
 
+    @classmethod
+    def of(cls, tables: Mapping[str, pa.Table]) -> Batch:
+        """The batch with these tables, as :meth:`tables` gives them; ``failures`` is among them."""
+        batch = cls()
+        listed = tables["failures"].select(["failure_id", "run_id", "status"]).to_pylist()
+        batch.failures = {row["failure_id"]: (row["run_id"], row["status"]) for row in listed}
+        batch._parts |= {table: rows.cast(schema(table)).to_batches() for table, rows in tables.items()}
+        batch.rows = sum(rows.num_rows for rows in tables.values())
+        return batch
+
     def add(self, explanation: Explanation) -> None:
         """Append one explanation, all of it or nothing.
 
