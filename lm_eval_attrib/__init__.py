@@ -1,1 +1,79 @@
-"""Why a language model got a benchmark question wrong: contrastive attribution for lm-evaluation-harness."""
+"""Why a language model got a benchmark question wrong: contrastive attribution for lm-evaluation-harness.
+
+Names are imported when they are first used: this package is imported by ``import torch`` (see :mod:`.plugin`) and by the
+reports, and neither may pay for the other.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .compare import compare
+    from .errors import AttribError
+    from .explain import ExplainReport, explain_run, preflight
+    from .explainer import Explainer
+    from .lrp import Attribution, Engine, Pair
+    from .model import AttribHFLM
+    from .records import Contrast, Explanation, Failure, NoPair, Run, TaskSummary
+    from .reports.html import write_report
+    from .samples import attribute_samples
+    from .settings import Settings
+    from .store import Store
+
+__all__ = [
+    "AttribError",
+    "AttribHFLM",
+    "Attribution",
+    "Contrast",
+    "Engine",
+    "ExplainReport",
+    "Explainer",
+    "Explanation",
+    "Failure",
+    "NoPair",
+    "Pair",
+    "Run",
+    "Settings",
+    "Store",
+    "TaskSummary",
+    "attribute_samples",
+    "compare",
+    "explain_run",
+    "preflight",
+    "write_report",
+]
+
+_HOMES = {
+    "AttribError": "errors",
+    "AttribHFLM": "model",
+    "Attribution": "lrp",
+    "Contrast": "records",
+    "Engine": "lrp",
+    "ExplainReport": "explain",
+    "Explainer": "explainer",
+    "Explanation": "records",
+    "Failure": "records",
+    "NoPair": "records",
+    "Pair": "lrp",
+    "Run": "records",
+    "Settings": "settings",
+    "Store": "store",
+    "TaskSummary": "records",
+    "attribute_samples": "samples",
+    "compare": "compare",
+    "explain_run": "explain",
+    "preflight": "explain",
+    "write_report": "reports.html",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f".{_HOMES[name]}", __name__), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -69,9 +69,19 @@ class Explainer:
 
     def explain(self, failures: Sequence[Failure]) -> list[Explanation]:
         """An explanation for each failure, in order. What raises is an explanation too, with status ``error``."""
-        searched = [self._search(failure) for failure in failures]
-        attributed = iter(self._attribute([one for one in searched if isinstance(one, _Found)]))
-        return [next(attributed) if isinstance(one, _Found) else one for one in searched]
+        found = {explanation.failure.failure_id: explanation for explanation in self.stream(failures)}
+        return [found[failure.failure_id] for failure in failures]
+
+    def stream(self, failures: Sequence[Failure]) -> Iterator[Explanation]:
+        """The same, each as soon as it is finished: those without a pair first. Attributed together, checked one by one."""
+        found = []
+        for failure in failures:
+            searched = self._search(failure)
+            if isinstance(searched, _Found):
+                found.append(searched)
+            else:
+                yield searched
+        yield from self._attribute(found)
 
     def bench(self, task: str) -> Workbench:
         """The workbench that strategies find pairs of ``task`` at."""
@@ -124,10 +134,10 @@ class Explainer:
 
     # --- the attribution -----------------------------------------------------------------------------------------
 
-    def _attribute(self, found: Sequence[_Found]) -> list[Explanation]:
+    def _attribute(self, found: Sequence[_Found]) -> Iterator[Explanation]:
         """Everything from the engine on, for pairs that go through it together; one by one where together they fail."""
         if not found:
-            return []
+            return
         started = time.perf_counter()
         pairs = [one.pair for one in found]
         try:
@@ -136,14 +146,15 @@ class Explainer:
         except Exception as error:
             spent = time.perf_counter() - started
             if len(found) == 1:
-                return [_failed(found[0].failure, error, found[0].seconds + spent, found[0].contrast)]
+                yield _failed(found[0].failure, error, found[0].seconds + spent, found[0].contrast)
+                return
             logger.debug("a batch of %d failed (%s); one by one", len(found), error)
-            return [explanation for one in found for explanation in self._attribute([one])]
+            for one in found:
+                yield from self._attribute([one])
+            return
         share = (time.perf_counter() - started) / len(found)
-        return [
-            self._finish(replace(one, seconds=one.seconds + share), attribution, rival)
-            for one, attribution, rival in zip(found, attributions, rivals, strict=True)
-        ]
+        for one, attribution, rival in zip(found, attributions, rivals, strict=True):
+            yield self._finish(replace(one, seconds=one.seconds + share), attribution, rival)
 
     def _finish(self, found: _Found, attribution: Attribution, rival: Attribution | None) -> Explanation:
         started = time.perf_counter()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from .records import Failure, digest
@@ -58,24 +57,14 @@ def batches(failures: Sequence[Failure], size: int, seed: int) -> list[list[Fail
     return sorted(cut, key=lambda batch: digest("order", seed, batch[0].failure_id))
 
 
-@dataclass(frozen=True)
-class Cost:
-    """What one failure costs, counted in forward passes over its own prompt: the estimate before anything is explained.
-
-    Measured on the planted model and on stories260K; ``bench/`` holds the programs. Rollouts and judges are not counted.
-    """
-
-    attribution: float = 4.0
-    graph: float = 2.0
-    checks: float = 15.0
-
-    def forwards(self, *, graph: bool, checks: bool) -> float:
-        return self.attribution + (self.graph if graph else 0.0) + (self.checks if checks else 0.0)
+def median(failures: Sequence[Failure]) -> Failure:
+    """The failure of median length: what is timed to say how long all take."""
+    return sorted(failures, key=prompt_tokens)[len(failures) // 2]
 
 
-def seconds(failures: Sequence[Failure], seconds_per_token: float, forwards: float) -> float:
-    """About how long ``failures`` take, from the measured seconds of one forward pass per token."""
-    return sum(map(prompt_tokens, failures)) * seconds_per_token * forwards
+def seconds(failures: Sequence[Failure], timed: Failure, took: float) -> float:
+    """About how long ``failures`` take where ``timed`` took ``took`` seconds: by tokens."""
+    return took * sum(map(prompt_tokens, failures)) / max(1, prompt_tokens(timed))
 
 
 def spoken(duration: float) -> str:

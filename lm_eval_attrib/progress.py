@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 from tqdm import tqdm
 
-from .records import Explanation, Failure
+from .plan import Key
+from .records import Explanation
 
 #: Tasks named one by one; more are summed.
 TASKS_NAMED = 12
@@ -33,7 +35,7 @@ class Progress:
     @contextmanager
     def bar(self, failures: int) -> Iterator[Bar]:
         """A bar over ``failures``, taken away when the block ends, however it ends."""
-        shown: tqdm[None] = tqdm(total=failures, desc="explaining failures", unit="failure", file=sys.stderr, disable=self.quiet)
+        shown: tqdm[Any] = tqdm(total=failures, desc="Failures", unit="failure", file=sys.stderr, disable=self.quiet)
         try:
             yield Bar(shown)
         finally:
@@ -43,20 +45,24 @@ class Progress:
 class Bar:
     """Failures done, time left, and what became of those done."""
 
-    def __init__(self, shown: tqdm[None]) -> None:
+    def __init__(self, shown: tqdm[Any]) -> None:
         self._shown = shown
         self._became: Counter[str] = Counter()
 
-    def done(self, explanations: Iterable[Explanation]) -> None:
-        for explanation in explanations:
-            self._became[explanation.status] += 1
-            self._shown.update()
-        self._shown.set_postfix_str(", ".join(f"{count} {status}" for status, count in self._became.most_common()))
+    def done(self, explanation: Explanation) -> None:
+        """One more failure is finished."""
+        self._became[explanation.status] += 1
+        self._shown.set_postfix_str(", ".join(f"{n} {status}" for status, n in self._became.most_common()), refresh=False)
+        self._shown.update()
 
 
-def plan_lines(failures: Sequence[Failure], chosen: Sequence[Failure]) -> list[str]:
+def plan_lines(keys: Sequence[Key], drawn: Collection[str]) -> list[str]:
     """How many of how many failures are explained, by task."""
-    all_of, some_of = Counter(one.task for one in failures), Counter(one.task for one in chosen)
-    named = [f"  {task}: {some_of[task]} of {count} failures" for task, count in all_of.most_common(TASKS_NAMED)]
-    rest = len(all_of) - len(named)
-    return [*named, f"  and {rest} more task{'s' if rest > 1 else ''}"] if rest else named
+    all_of = Counter(one.task for one in keys)
+    some_of = Counter(one.task for one in keys if one.failure_id in drawn)
+    named = [f"{task}: explaining {some_of[task]} of {count} failures" for task, count in all_of.most_common(TASKS_NAMED)]
+    rest = [task for task, _ in all_of.most_common()[TASKS_NAMED:]]
+    if rest:
+        some, count = sum(some_of[task] for task in rest), sum(all_of[task] for task in rest)
+        named.append(f"{len(rest)} more task{'s' if len(rest) > 1 else ''}: explaining {some} of {count} failures")
+    return named

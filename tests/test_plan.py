@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lm_eval_attrib.plan import Key, batches, draw, prompt_tokens, seconds, spoken
+from lm_eval_attrib.plan import Key, batches, draw, median, prompt_tokens, seconds, spoken
 from lm_eval_attrib.records import Continuation, Failure
 
 KEYS = [Key(task, doc, "none", f"{task}-{doc}") for task in ("a", "b") for doc in range(50)]
@@ -60,7 +60,9 @@ def test_batches_hold_every_failure_once_and_like_lengths() -> None:
 
 
 def test_seconds_count_tokens() -> None:
-    assert seconds([failure(0, 8), failure(1, 18)], 0.5, 3.0) == pytest.approx((10 + 20) * 0.5 * 3)
+    three = [failure(0, 8), failure(1, 98), failure(2, 18)]
+    assert median(three) == three[2]
+    assert seconds(three, median(three), took=4.0) == pytest.approx((10 + 100 + 20) * 4.0 / 20)
     assert prompt_tokens(failure(0, 8, answer=5)) == 13
 
 

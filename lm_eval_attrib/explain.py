@@ -1,0 +1,77 @@
+"""From the failures of an evaluation to explanations in the database: the sample, the order, the budget, what is kept.
+
+An evaluation is never harmed: :func:`explain_run` returns, whatever happens, and says what happened.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from .contrast import STRATEGIES, Verdict
+from .errors import ArgumentError
+from .profiles import load_profiles
+from .records import Failure, Run, TaskSummary
+from .session import ExplainReport, Host, Session
+from .settings import Settings
+from .store import Store
+
+__all__ = ["ExplainReport", "Host", "explain_run", "preflight"]
+
+
+def preflight(settings: Settings, rank: int = 0) -> None:
+    """Find out before an evaluation what would make explaining its failures impossible after it.
+
+    Args:
+        settings: the ``attrib_*`` arguments; with ``limit=0`` nothing is looked at.
+        rank: of several processes only the first touches the database.
+
+    Raises:
+        ArgumentError: an unknown strategy, or a profile that does not hold.
+        StoreError: the database cannot be written, is locked, is none of this project's, or has another schema version.
+        ReportError: the report's folder holds other files.
+    """
+    if settings.limit == 0:
+        return
+    unknown = [name for name in settings.contrast if name not in STRATEGIES]
+    if unknown:
+        raise ArgumentError(f"attrib_contrast names {', '.join(unknown)}; known strategies are {', '.join(STRATEGIES)}.")
+    load_profiles(settings.profiles)
+    if rank == 0:
+        Store.create(settings.db).close()
+        if settings.report is not None:
+            from .reports.folder import Folder
+
+            Folder(settings.report)
+
+
+def explain_run(
+    lm: Host,
+    run: Run,
+    summaries: Sequence[TaskSummary],
+    failures: Sequence[Failure],
+    settings: Settings,
+    judge: Verdict | None = None,
+) -> ExplainReport:
+    """Explain a sample of ``failures`` and write everything to the database; what an earlier run explained is not done again.
+
+    Called once in every process, with the failures of its own documents. It does not raise: Ctrl-C and errors end up in the
+    report that is returned, and what was explained until then is stored.
+
+    Args:
+        lm: the evaluated model.
+        run: what was evaluated, the same in every process.
+        summaries: what the tasks came to; those of the first process are written.
+        failures: the failures of this process.
+        settings: the ``attrib_*`` arguments.
+        judge: scores a new response with the task's own metric, for strategies that try responses.
+    """
+    session = Session(lm, run, settings)
+    if settings.limit == 0:
+        return session.outcome()
+    with session.keeping():
+        session.begin(summaries, failures)
+    with session.keeping():
+        session.explain(judge)
+    with session.keeping():
+        session.end()
+    return session.outcome()
