@@ -62,11 +62,16 @@ def failure_page(site: Site, detail: Detail, before: Row | None, after: Row | No
 
 def _facts(site: Site, row: Row) -> tuple[Fact, ...]:
     return (
-        Fact(visible(row["metric"] or "metric"), number(row["value"])),
+        Fact(visible(row["metric"] or "metric"), number(_whole(row["value"]))),
         Fact("Filter", visible(row["filter"] or "none")),
         Fact("Model", visible(site.models.get(row["run_id"], "–"))),
-        Fact("Status", row["status"]),
+        Fact("Rule", site.rules.get(row["run_id"], "–")),
     )
+
+
+def _whole(value: float | None) -> float | None:
+    """A metric's value as a count where it is one: most are 0 or 1."""
+    return int(value) if value is not None and math.isfinite(value) and value == int(value) else value
 
 
 def decision(contrast: Row) -> Decision:
@@ -144,12 +149,12 @@ def check_rows(checks: Columns) -> tuple[CheckRow, ...]:
     for i in sorted(range(count), key=lambda i: check_order(checks["check"][i])):
         meaning, unit = check_words(checks["check"][i])
         amount, before, after, control = (checks[name][i] for name in ("amount", "delta_before", "delta_after", "control"))
-        whole = float(amount).is_integer()
+        whole = amount is not None and float(amount).is_integer()
         rows.append(
             CheckRow(
                 name=visible(checks["check"][i]),
                 meaning=visible(meaning),
-                amount=plural(int(amount), unit) if unit and whole else number(amount),
+                amount=plural(int(amount), unit) if unit and whole else number(int(amount) if whole else amount),
                 before=signed(before),
                 after=signed(after),
                 control=signed(control),

@@ -17,7 +17,7 @@ EDGES = 8_000
 #: Heads, and neurons, that travel with a page.
 UNITS = 4_000
 #: A page opens with the largest kept share that draws no more edges than this.
-_OPENS_WITH = 700
+_OPENS_WITH = 300
 
 _ENDS = ("layer", "target", "source")
 

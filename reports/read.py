@@ -128,7 +128,7 @@ def _split(table: Any) -> tuple[list[str], dict[str, Any]]:
     if table.num_rows == 0:
         return names, {}
     encoded = table.column("failure_id").combine_chunks().dictionary_encode()
-    codes = encoded.indices.to_numpy()
+    codes = np.from_dlpack(encoded.indices)
     ids = encoded.dictionary.to_pylist()
     starts = [0, *(np.flatnonzero(np.diff(codes)) + 1).tolist()]
     ends = [*starts[1:], table.num_rows]
@@ -147,5 +147,5 @@ def _matrix(piece: Any) -> NDArray[np.float32] | None:
     if piece is None:
         return None
     rows = len(set(piece.column("layer").to_pylist()))
-    values = piece.column("relevance").to_numpy().astype(np.float32)
+    values = np.array(piece.column("relevance").to_pylist(), dtype=np.float32)
     return values.reshape(rows, -1) if values.size % rows == 0 else None

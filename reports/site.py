@@ -47,6 +47,7 @@ class Site:
         for row in self.failures:
             self.same_document[row["task"], row["filter"] or "", row["doc_id"]].append(row)
         self.models = {row["run_id"]: str(row["model"]) for row in self.runs}
+        self.rules = {row["run_id"]: str(row["rule"]) for row in self.runs}
 
     def _add_lost_tasks(self) -> None:
         """An evaluation that was stopped may have failures of a task whose summary was not written yet."""

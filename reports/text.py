@@ -57,11 +57,11 @@ def shorten(text: str, length: int = 120) -> str:
 
 
 def number(value: float | None, digits: int = 3) -> str:
-    """``value`` with ``digits`` significant digits and a true minus sign; ``–`` for a missing or non-finite one."""
+    """``value`` with ``digits`` significant digits and a true minus sign; integers in full; ``–`` where there is none."""
     if value is None or not math.isfinite(value):
         return "–"
-    if value == 0:
-        return "0"
+    if value == 0 or isinstance(value, int):
+        return f"{value:,.0f}".replace("-", _MINUS)
     magnitude = math.floor(math.log10(abs(value)))
     plain = -4 <= magnitude < 7
     shown = f"{value:,.{max(0, digits - 1 - magnitude)}f}" if plain else f"{value:.{digits - 1}e}"

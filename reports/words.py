@@ -35,8 +35,8 @@ CHECKS: dict[str, tuple[str, str]] = {
 
 #: Status → what a reader can do about it.
 ADVICE: dict[str, str] = {
-    "no pair": "No strategy found two tokens to tell apart. attrib_contrast names other strategies; a person can give pairs too.",
-    "not sampled": "Only a seeded sample of a task’s failures is explained. A larger attrib_limit, or attrib_limit=all, adds more.",
+    "no pair": "No strategy found two tokens to tell apart. attrib_contrast names others; a person can give pairs too.",
+    "not sampled": "Only a seeded sample of a task’s failures is explained. attrib_limit sets how many.",
     "error": "Something went wrong while explaining it; the score is not touched. The same command again tries once more.",
 }
 

@@ -26,7 +26,8 @@ from lm_eval_attrib.records import (
 BLOCKS = 6
 QUESTION = (
     "Answer the question from the text.\n\nText: Mara put the brass key in the oak drawer. Later, Tom moved it to the tin box "
-    "on the shelf. Nobody told Mara. As an aside, somebody said drawer again and again.\n\nQuestion: Where is the key now?\nAnswer:"
+    "on the shelf. Nobody told Mara. As an aside, somebody said drawer again and again.\n\n"
+    "Question: Where is the key now?\nAnswer:"
 )
 
 

@@ -128,15 +128,14 @@
       const wanted = [...this.view.order].sort((a, b) => (importance.get(b) ?? 0) - (importance.get(a) ?? 0));
       const marked = state.node === null ? null : this.graph.column(state.node);
       if (marked !== null) wanted.unshift(marked);
-      const taken = new Set();
+      const taken = [];
       this.pen.font = "12px ui-monospace, Menlo, Consolas, 'DejaVu Sans Mono', monospace";
       this.pen.textAlign = "right";
       this.pen.textBaseline = "middle";
       for (const column of wanted) {
         const x = this.view.x(column);
-        const slot = Math.round(x / 7);
-        if (x < this.view.left - 6 || x > this.view.width || taken.has(slot) || taken.has(slot - 1) || taken.has(slot + 1)) continue;
-        taken.add(slot);
+        if (x < this.view.left - 6 || x > this.view.width || taken.some((other) => Math.abs(other - x) < 15)) continue;
+        taken.push(x);
         this.label(this.graph.data.texts[column], x, column === marked);
       }
       this.pen.fillStyle = this.colours.quiet;

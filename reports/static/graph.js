@@ -80,8 +80,8 @@
     const head = make("p");
     head.append(make("span", text(source[edge]), "tok"), " → ", make("span", text(target[edge]), "tok"), ` in block ${layer[edge]}`);
     const rows = [["Weight", `${number(weight[edge])} nats`]];
-    if (source[edge] !== target[edge]) rows.push(["by values (OV)", number(ov[edge])], ["by keys (QK)", number(qk[edge])]);
-    else rows.push(["", "same token: residual, MLP and attention to itself"]);
+    rows.push(["by values (OV)", number(ov[edge])], ["by keys (QK)", number(qk[edge])]);
+    if (source[edge] === target[edge]) rows.push(["past attention", number(weight[edge] - ov[edge] - qk[edge])]);
     rows.push(["Positions", `${data.columns[source[edge]]} → ${data.columns[target[edge]]}`]);
     readout.replaceChildren(head, facts(rows));
   }

@@ -1,7 +1,7 @@
 "use strict";
 // Where things are on the graph's canvas: columns of tokens without gaps, layers upwards, zoom and pan.
 (() => {
-  const LEFT = 74, RIGHT = 22, TOP = 20, FOOT = 118;
+  const LEFT = 74, RIGHT = 22, TOP = 20, FOOT = 112;
 
   class View {
     constructor(canvas) {
