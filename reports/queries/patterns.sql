@@ -1,0 +1,14 @@
+-- How the input misled the model, by task: overweighted irrelevant tokens (OIT), underweighted relevant ones (URT), or both
+-- $run = null: only runs whose id starts so
+SELECT
+    r.model,
+    f.task,
+    f.filter,
+    f.label,
+    f.pattern,
+    count(*) AS failures
+FROM failures AS f
+JOIN runs AS r ON r.run_id = f.run_id
+WHERE f.label IS NOT NULL AND ($run::VARCHAR IS NULL OR starts_with(f.run_id, $run::VARCHAR))
+GROUP BY r.run_id, r.model, r.started_at, f.task, f.filter, f.label, f.pattern
+ORDER BY r.started_at, r.run_id, f.task, f.filter, failures DESC, f.label, f.pattern
