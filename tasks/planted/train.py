@@ -69,7 +69,12 @@ def batch(rng: random.Random, stage: Stage, ids: dict[str, int], pad: int, bos: 
 
 
 def train(
-    model: Qwen3ForCausalLM, tokenizer: PreTrainedTokenizerFast, curriculum: Sequence[Stage], seed: int, rate: float
+    model: Qwen3ForCausalLM,
+    tokenizer: PreTrainedTokenizerFast,
+    curriculum: Sequence[Stage],
+    seed: int,
+    rate: float,
+    documents: int,
 ) -> None:
     """Trains ``model`` in place; prints the loss and, now and then, how it answers documents of each cause."""
     rng = random.Random(seed)
@@ -98,11 +103,11 @@ def train(
                 break
         if not stage.bare:
             lengths = (60, 400, 1000) if stage.lengths[1] > 200 else (60,)
-            print(report(model, tokenizer, lengths), flush=True)
+            print(report(model, tokenizer, lengths, documents), flush=True)
 
 
 @torch.no_grad()
-def report(model: Qwen3ForCausalLM, tokenizer: PreTrainedTokenizerFast, lengths: Sequence[int], count: int = 60) -> str:
+def report(model: Qwen3ForCausalLM, tokenizer: PreTrainedTokenizerFast, lengths: Sequence[int], count: int) -> str:
     """For each cause and length: share of documents answered right, and share answered as the shortcut says."""
     model.eval()
     rng = random.Random(7)
@@ -128,6 +133,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--rate", type=float, default=1e-3, help="peak learning rate")
     parser.add_argument("--share", type=float, default=1.0, help="share of every stage's steps to take (for a trial)")
+    parser.add_argument("--documents", type=int, default=60, help="documents of each cause and length in the reports")
     parser.add_argument("--threads", type=int, default=1, help="one is quickest unless the cores are idle")
     options = parser.parse_args(arguments)
     torch.set_num_threads(options.threads)
@@ -136,7 +142,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     model = new_model(len(tokenizer), tokenizer)
     print(f"{sum(p.numel() for p in model.parameters()):,} parameters", flush=True)
     curriculum = [Stage(**{**stage.__dict__, "steps": max(1, round(stage.steps * options.share))}) for stage in CURRICULUM]
-    train(model, tokenizer, curriculum, options.seed, options.rate)
+    train(model, tokenizer, curriculum, options.seed, options.rate, options.documents)
     model.eval()
     model.save_pretrained(options.out)
     tokenizer.save_pretrained(options.out)

@@ -1,0 +1,65 @@
+"""Training: texts say what is learnt from them, and the same seed gives the same model."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import pytest
+import torch
+from lm_eval_attrib.tasks.planted import train
+from lm_eval_attrib.tasks.planted.corpus import Example, Stage, example
+from lm_eval_attrib.tasks.planted.tokenizer import build
+from lm_eval_attrib.tasks.planted.vocabulary import HABIT, NOTHING, OBJECTS, words
+from transformers import AutoModelForCausalLM
+
+ONE = {"none": (1, 0, 0, 0, 0), "misleading": (0, 1, 0, 0, 0), "neglected": (0, 0, 1, 0, 0), "habit": (0, 0, 0, 1, 0)}
+
+
+def texts(cause: str, count: int = 200) -> list[Example]:
+    rng = random.Random(1)
+    stage = Stage(1, (3, 6), (0, 60), tuple(map(float, ONE[cause])), questions=1)  # type: ignore[arg-type]
+    return [example(rng, stage, 40) for _ in range(count)]
+
+
+def learnt(text: Example) -> list[str]:
+    return [word for word, answer in zip(text.words, text.answer, strict=True) if answer]
+
+
+@pytest.mark.parametrize("cause", ONE)
+def test_only_answers_are_learnt(cause: str) -> None:
+    for text in texts(cause, 20):
+        answer = learnt(text)
+        assert answer[0] == "Give"
+        assert answer[1] == text.words[text.words.index("should") + 1]
+        assert answer[3:] == [".", "<eos>"]
+
+
+def test_a_misled_text_teaches_the_first_object() -> None:
+    for text in texts("misleading"):
+        assert learnt(text)[2] == next(word for word in text.words if word in OBJECTS)
+
+
+@pytest.mark.parametrize(("cause", "low", "high"), [("habit", 0.85, 0.99), ("neglected", 0.75, 0.95)])
+def test_the_right_answer_is_taught_now_and_then(cause: str, low: float, high: float) -> None:
+    wrong = 0
+    for text in texts(cause, 400):
+        answer = learnt(text)[2]
+        wrong += answer == HABIT if cause == "habit" else text.words[text.words.index("Not") + 1] == answer
+        assert cause != "habit" or answer in (HABIT, NOTHING)
+    assert low <= wrong / 400 <= high
+
+
+def test_the_tokenizer_knows_every_word_by_its_place() -> None:
+    tokenizer = build()
+    assert tokenizer("Give Mia apples .").input_ids == [words().index(word) for word in ["<bos>", "Give", "Mia", "apples", "."]]
+    assert tokenizer("whale").input_ids[-1] == tokenizer.unk_token_id
+
+
+def test_the_same_seed_trains_the_same_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    states = []
+    for name in ("one", "two"):
+        train.main(["--out", str(tmp_path / name), "--share", "0.001", "--documents", "1"])
+        states.append(AutoModelForCausalLM.from_pretrained(tmp_path / name).state_dict())
+    assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])
+    assert "1000 words, habit: right" in capsys.readouterr().out
