@@ -30,9 +30,7 @@ def without_padding(pair: Pair) -> tuple[int, ...]:
     return ids[len(ids) - kept :]
 
 
-def assemble(
-    pair: Pair, results: list[PassResult], rule: str, visited: tuple[Any, int, int] | None, seed: int
-) -> Attribution:
+def assemble(pair: Pair, results: list[PassResult], rule: str, visited: tuple[Any, int, int] | None, seed: int) -> Attribution:
     """One attribution from its passes (two for ``sequence``)."""
     padding = len(tuple(pair.input_ids)) - len(without_padding(pair))
     n = len(tuple(pair.input_ids)) - padding

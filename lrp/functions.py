@@ -66,7 +66,9 @@ class FusedNorm(torch.autograd.Function):
     """LayerNorm or RMSNorm as one fused call: the normaliser is a constant (AttnLRP, eq. 17 and appendix A.2.3)."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, function: Ratio, shape: tuple[int, ...], weight: Tensor | None, eps: float, centre: bool) -> Tensor:
+    def forward(
+        ctx: Any, x: Tensor, function: Ratio, shape: tuple[int, ...], weight: Tensor | None, eps: float, centre: bool
+    ) -> Tensor:
         ctx.save_for_backward(x, weight)
         ctx.dims = tuple(range(-len(shape), 0))
         ctx.eps, ctx.centre = eps, centre

@@ -131,7 +131,9 @@ class GraphVisitor:
             rows = found.alive
             found.heads.append(self._heads(seen, upstream, prompt, n, batch, rows))
             found.neurons.append(self._neurons(seen.neurons, at_neurons, prompt, n, batch, rows))
-            found.middles.append(None if middle is None or at_middle is None else relevance_of(middle, at_middle)[prompt, :n].cpu())
+            found.middles.append(
+                None if middle is None or at_middle is None else relevance_of(middle, at_middle)[prompt, :n].cpu()
+            )
             if self.request.edges:
                 self._keep(found, edges)
 
@@ -160,7 +162,9 @@ class GraphVisitor:
         found.alive = torch.zeros_like(found.alive)
         found.alive[found.kept[-1][0].to(found.alive.device)] = True
 
-    def _linear_parts(self, block: int, local: LocalGraph, seen: AttentionObserver) -> list[tuple[Tensor | None, Tensor | None]]:
+    def _linear_parts(
+        self, block: int, local: LocalGraph, seen: AttentionObserver
+    ) -> list[tuple[Tensor | None, Tensor | None]]:
         """k̃ and ṽ of every call; None where no bias adds anything, so that they are k and v themselves."""
         if self._linear_of is local:
             return list(self._linear)
@@ -232,7 +236,9 @@ class AttributionGraph:
 
     def _block(self, layer: int) -> BlockEdges:
         if not self._blocks:
-            raise ValueError("This graph was pruned while it was built and keeps no matrices; attribute(graph=True) keeps them.")
+            raise ValueError(
+                "This graph was pruned while it was built and keeps no matrices; attribute(graph=True) keeps them."
+            )
         return self._blocks[layer]
 
     def matrix(self, layer: int) -> Tensor:
@@ -263,9 +269,7 @@ class AttributionGraph:
             )
         return self.matrix(layer), relevance
 
-    def prune(
-        self, nodes: float = 0.01, mode: PruneMode = "mass", share: float = 0.85, threshold: float = 0.01
-    ) -> Graph:
+    def prune(self, nodes: float = 0.01, mode: PruneMode = "mass", share: float = 0.85, threshold: float = 0.01) -> Graph:
         """The subgraph of nodes with |R| ≥ ``nodes`` and the edges kept by ``mode``, connected to the prediction.
 
         Args:
@@ -376,16 +380,16 @@ def _pruned(edges: BlockEdges, alive: Tensor, request: GraphRequest) -> tuple[Te
     n = edges.n
     held: list[tuple[Tensor, Tensor, Tensor]] | None = None
     if int(edges.active.sum()) * n <= request.held:
-        held = list(_parts(edges)) 
+        held = list(_parts(edges))
     columns = torch.zeros(n, dtype=torch.float64, device=edges.relevance.device)
     parts = (lambda: iter(held)) if held is not None else (lambda: _parts(edges))
-    for _, ov, qk in parts() :
+    for _, ov, qk in parts():
         columns[: ov.shape[-1]] += (ov + qk).sum(0, dtype=torch.float64)
     diagonal = edges.diagonal(columns.to(edges.relevance.dtype))
 
     def chunks() -> Iterator[Tensor]:
         yield diagonal
-        for _, ov, qk in parts() :
+        for _, ov, qk in parts():
             yield ov + qk
 
     limit = request.threshold if request.mode == "global" else mass_threshold(chunks, request.share)
@@ -398,7 +402,7 @@ def _pruned(edges: BlockEdges, alive: Tensor, request: GraphRequest) -> tuple[Te
     own = (keeps(diagonal) & nodes & alive).nonzero().flatten()
     zero = torch.zeros_like(diagonal[own])
     rows: list[tuple[Tensor, ...]] = [(own, own, diagonal[own], zero, zero)]
-    for targets, ov, qk in parts() :
+    for targets, ov, qk in parts():
         weight = ov + qk
         r, c = (keeps(weight) & alive[targets][:, None] & nodes[None, : weight.shape[-1]]).nonzero(as_tuple=True)
         rows.append((c, targets[r], weight[r, c], ov[r, c], qk[r, c]))

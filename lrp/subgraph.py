@@ -125,9 +125,7 @@ class Graph:
         ):
             graph.add_node((layer, position), relevance=relevance)
         for edge in self.edges():
-            graph.add_edge(
-                (edge.layer - 1, edge.source), (edge.layer, edge.target), weight=edge.weight, ov=edge.ov, qk=edge.qk
-            )
+            graph.add_edge((edge.layer - 1, edge.source), (edge.layer, edge.target), weight=edge.weight, ov=edge.ov, qk=edge.qk)
         return graph
 
     def to_graphml(self, path: str | Path) -> None:
