@@ -37,7 +37,10 @@ def preflight(settings: Settings, rank: int = 0) -> None:
         raise ArgumentError(f"attrib_contrast names {', '.join(unknown)}; known strategies are {', '.join(STRATEGIES)}.")
     load_profiles(settings.profiles)
     if rank == 0:
+        there = settings.db.exists()
         Store.create(settings.db).close()
+        if not there:
+            settings.db.unlink()  # an evaluation that never comes to its failures should leave nothing behind
         if settings.report is not None:
             from .reports.folder import Folder
 

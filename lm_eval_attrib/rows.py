@@ -6,7 +6,7 @@ import csv
 import io
 import json
 from collections.abc import Sequence
-from typing import Any, Literal, get_args
+from typing import Any, Literal, Protocol, get_args
 
 Format = Literal["table", "csv", "json"]
 FORMATS: tuple[Format, ...] = get_args(Format)
@@ -15,8 +15,22 @@ FORMATS: tuple[Format, ...] = get_args(Format)
 WIDTH = 60
 
 
-def render(columns: Sequence[str], rows: Sequence[Sequence[Any]], form: Format = "table") -> str:
-    """``rows`` under ``columns`` as one text that ends without a newline."""
+class Table(Protocol):
+    """An Arrow table, as far as it is printed."""
+
+    column_names: list[str]
+
+    @property
+    def columns(self) -> Sequence[Any]: ...
+
+
+def of(table: Table) -> tuple[list[str], list[tuple[Any, ...]]]:
+    """Column names and rows of an Arrow table."""
+    return list(table.column_names), list(zip(*(column.to_pylist() for column in table.columns), strict=True))
+
+
+def render(columns: Sequence[str], rows: Sequence[Sequence[Any]], form: Format = "table", width: int = WIDTH) -> str:
+    """``rows`` under ``columns`` as one text that ends without a newline; a table's cells are cut at ``width`` characters."""
     if form == "json":
         return json.dumps([dict(zip(columns, row, strict=True)) for row in rows], default=str, ensure_ascii=False, indent=1)
     if form == "csv":
@@ -25,11 +39,11 @@ def render(columns: Sequence[str], rows: Sequence[Sequence[Any]], form: Format =
         writer.writerow(columns)
         writer.writerows(rows)
         return out.getvalue().rstrip("\n")
-    return _table(columns, rows)
+    return _table(columns, rows, width)
 
 
-def _table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
-    cells = [[_cell(value) for value in row] for row in rows]
+def _table(columns: Sequence[str], rows: Sequence[Sequence[Any]], width: int) -> str:
+    cells = [[_cell(value, width) for value in row] for row in rows]
     widths = [max(len(name), *(len(row[i]) for row in cells)) if cells else len(name) for i, name in enumerate(columns)]
     right = [bool(rows) and all(_is_number(row[i]) for row in rows if row[i] is not None) for i in range(len(columns))]
 
@@ -44,11 +58,11 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def _cell(value: Any) -> str:
+def _cell(value: Any, width: int) -> str:
     """One line without control characters: what a model wrote must not move a reader's cursor."""
     if value is None:
         return ""
     if isinstance(value, float):
         return f"{value:.4g}"
     text = "".join(char if char.isprintable() else "␤" if char == "\n" else "·" for char in str(value))
-    return text if len(text) <= WIDTH else text[: WIDTH - 1] + "…"
+    return text if len(text) <= width else text[: width - 1] + "…"

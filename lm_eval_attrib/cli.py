@@ -1,0 +1,178 @@
+"""``lm-eval-attrib``: each command parses its arguments, calls one function of the library and prints what it returns.
+
+Libraries are imported inside the commands: ``--help`` and the commands that read a database start without torch.
+"""
+
+from __future__ import annotations
+
+import glob
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from . import rows
+from .errors import ArgumentError, AttribError
+
+if TYPE_CHECKING:
+    from .explain import ExplainReport
+
+FILE = click.Path(path_type=Path)
+FORMAT = click.option(
+    "--format", "form", type=click.Choice(rows.FORMATS), default="table", show_default=True, help="How rows are printed."
+)
+DATABASE = click.argument("database", type=FILE)
+MODEL_ARGS = click.option("--model_args", required=True, help="pretrained=… and any attrib_* argument, as for lm_eval.")
+DEVICE = click.option("--device", help="cuda, cuda:1, cpu …; by default a GPU if there is one.")
+
+
+class Errors(click.Group):
+    """A group whose commands report an expected error in one message, without a traceback: exit code 1, or 2 for usage."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command."""
+        try:
+            return super().invoke(ctx)
+        except ArgumentError as error:
+            raise click.UsageError(str(error)) from error
+        except AttribError as error:
+            raise click.ClickException(str(error)) from error
+
+
+@click.group(cls=Errors, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="lm-eval-attrib")
+def main() -> None:
+    """Why a language model got a benchmark question wrong."""
+
+
+@main.command(context_settings={"ignore_unknown_options": True, "help_option_names": []})
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+def run(arguments: tuple[str, ...]) -> None:
+    """Evaluate and explain: lm_eval's own command line, under the model attrib-hf unless --model says otherwise."""
+    from .plugin import run as run_lm_eval
+
+    run_lm_eval(arguments)
+
+
+@main.command()
+@click.option("--samples", multiple=True, required=True, help="A samples_*.jsonl of --log_samples, or a folder; repeatable.")
+@MODEL_ARGS
+@click.option("--db", type=FILE, help="The database to write; the same as attrib_db.")
+@click.option("--task", help="The samples' task, where a file's name does not say it.")
+@DEVICE
+def attribute(samples: tuple[str, ...], model_args: str, db: Path | None, task: str | None, device: str | None) -> None:
+    """Explain the failures of an earlier run logged with --log_samples, whichever backend answered, under a local model."""
+    from .samples import attribute_samples
+
+    _ended(attribute_samples(_expanded(samples), model_args, database=db, task=task, device=device))
+
+
+@main.command()
+@DATABASE
+@click.option("--out", type=FILE, default=Path("report"), show_default=True, help="The folder to write.")
+@click.option("--run", "run_id", help="Only this run; by default all runs of the file.")
+def report(database: Path, out: Path, run_id: str | None) -> None:
+    """Write the pages: an index, a page a task, a page a failure. They open without a network."""
+    from .reports.html import write_report
+
+    click.echo(write_report(database, out, run_id=run_id))
+
+
+@main.command()
+@DATABASE
+@click.argument("text", metavar="SQL")
+@FORMAT
+def sql(database: Path, text: str, form: rows.Format) -> None:
+    """Run one SQL query. The file is opened read-only, and SQL reaches no other file and no network."""
+    from .store import Store
+
+    with Store.open(database) as store:
+        click.echo(rows.render(*rows.of(store.sql(text)), form))
+
+
+@main.command()
+@DATABASE
+@click.argument("name", required=False)
+@click.option("--set", "given", multiple=True, metavar="NAME=VALUE", help="A parameter of the query; repeatable.")
+@FORMAT
+def query(database: Path, name: str | None, given: tuple[str, ...], form: rows.Format) -> None:
+    """Run a named query, the same that the pages use. Without NAME, list them with their parameters."""
+    from .reports import queries
+    from .store import Store
+
+    if name is None:
+        listed = [(one.name, one.summary, ", ".join(one.parameters)) for one in queries.load_all()]
+        click.echo(rows.render(("name", "answers", "parameters"), listed, form, width=120))
+        return
+    with Store.open(database) as store:
+        click.echo(rows.render(*rows.of(queries.run(store, name, **_parameters(given))), form))
+
+
+@main.command()
+@DATABASE
+@click.argument("failure_id")
+def show(database: Path, failure_id: str) -> None:
+    """Print one failure: pair, top tokens, the label and the sentence that explains it. The beginning of an id is enough."""
+    from .show import describe
+    from .store import Store
+
+    with Store.open(database) as store:
+        click.echo(describe(store, failure_id))
+
+
+@main.command()
+@click.argument("model")
+@click.option("--tokens", type=click.IntRange(min=1), default=2048, show_default=True, help="Length of the prompt to plan for.")
+@click.option("--rule", default="attnlrp", show_default=True, help="attnlrp or cplrp.")
+@click.option("--dtype", default="auto", show_default=True, help="bfloat16, float32 …; auto: the configuration's.")
+@click.option("--trust_remote_code", is_flag=True, help="Let the model's own code run.")
+def doctor(model: str, tokens: int, rule: str, dtype: str, trust_remote_code: bool) -> None:
+    """Will MODEL fit, and is there a rule for each of its operations? No weights are loaded."""
+    from .doctor import diagnose, told
+
+    click.echo(told(diagnose(model, tokens, rule=rule, dtype=dtype, trust_remote_code=trust_remote_code)))
+
+
+@main.command()
+@click.option("--out", type=FILE, default=Path("out"), show_default=True, help="The folder to write.")
+@click.option("--limit", type=click.IntRange(min=0), help="Failures explained a task.")
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+def demo(out: Path, limit: int | None, arguments: tuple[str, ...]) -> None:
+    """Evaluate and explain a small model that fails for planted reasons. Offline. ARGUMENTS, after --, go to lm_eval."""
+    from .demo import demonstrate
+
+    done = demonstrate(out, limit, arguments)
+    click.echo("\nFailures by task\n" + rows.render(*done.by_task))
+    click.echo("\nWhat was planted, and what the experiments found\n" + rows.render(*done.by_label))
+    click.echo(f"\nThe database is {done.database}\nThe report is   {done.page}")
+
+
+@main.command()
+@DATABASE
+@click.option("--run", "run_id", help="The run whose pairs are explained again; by default the file's only run.")
+@MODEL_ARGS
+@DEVICE
+def compare(database: Path, run_id: str | None, model_args: str, device: str | None) -> None:
+    """Explain the same pairs under another model, size or checkpoint, as another run of the same database."""
+    from .compare import compare as compare_runs
+
+    _ended(compare_runs(database, model_args, run_id=run_id, device=device))
+
+
+def _ended(outcome: ExplainReport) -> None:
+    """What went wrong has been said already; here it becomes the exit code."""
+    if outcome.problems:
+        raise click.exceptions.Exit(1)
+
+
+def _expanded(patterns: Sequence[str]) -> list[str]:
+    """Patterns that the shell left alone; what matches nothing stays, so that the error names it."""
+    return [path for pattern in patterns for path in (sorted(glob.glob(pattern, recursive=True)) or [pattern])]
+
+
+def _parameters(given: Sequence[str]) -> dict[str, str]:
+    for one in given:
+        if "=" not in one:
+            raise ArgumentError(f"--set takes NAME=VALUE, not {one!r}.")
+    return dict(one.split("=", 1) for one in given)
