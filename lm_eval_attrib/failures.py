@@ -62,7 +62,7 @@ def build(task: EvaluatedTask, decision: Decision, verdict: Verdict, run_id: str
     Raises:
         SamplesError: the document's requests are of no kind that can be explained.
     """
-    answers = _answers(task, decision, verdict.document, encoder)
+    answers = _answers(task, decision, verdict, encoder)
     context = {**task.context(verdict.document), "ids": answers.ids, "verdicts": _all_numbers(verdict.document)}
     return _failure(task, decision, verdict, run_id, answers, context)
 
@@ -108,7 +108,8 @@ def _all_numbers(document: Document) -> dict[str, dict[str, float]]:
     return {name: {m: v for m, v in row.items() if v is not None} for name, row in found.items()}
 
 
-def _answers(task: EvaluatedTask, decision: Decision, document: Document, encoder: Encoder) -> Answers:
+def _answers(task: EvaluatedTask, decision: Decision, verdict: Verdict, encoder: Encoder) -> Answers:
+    document = verdict.document
     requests = document.requests
     generated = [place for place, request in enumerate(requests) if request.kind == "generate_until"]
     if generated:
@@ -116,7 +117,7 @@ def _answers(task: EvaluatedTask, decision: Decision, document: Document, encode
     if requests and all(request.kind == "loglikelihood" for request in requests):
         if len(requests) == 1 and not task.choices(document):
             return _loglikelihood(requests[0], encoder)
-        return _multiple_choice(task, decision, document, encoder)
+        return _multiple_choice(task, decision, verdict, encoder)
     kinds = ", ".join(sorted({request.kind for request in requests})) or "no request"
     raise SamplesError(f"{task.name}, document {document.doc_id}: nothing to explain in {kinds}.")
 
@@ -143,7 +144,8 @@ def _generated(task: EvaluatedTask, decision: Decision, document: Document, plac
     )  # fmt: skip
 
 
-def _multiple_choice(task: EvaluatedTask, decision: Decision, document: Document, encoder: Encoder) -> Answers:
+def _multiple_choice(task: EvaluatedTask, decision: Decision, verdict: Verdict, encoder: Encoder) -> Answers:
+    document = verdict.document
     requests = list(document.requests)
     conditional = requests[: len(requests) // 2] if task.mutual_information(document) else requests
     answers = [answer_of(request.responses) for request in requests]
@@ -154,7 +156,9 @@ def _multiple_choice(task: EvaluatedTask, decision: Decision, document: Document
     known = task.choices(document)
     texts = list(known) if known is not None and len(known) == len(conditional) else [one.text.strip() for one in scored]
     chosen = _chosen(decision.metric, [a[0] if a else None for a in answers], texts)
-    correct = _correct(task.target(document), texts, document.doc)
+    # A value between 0 and 1 is probability on all right choices together: more than the one that the target names.
+    labelled = _labelled(document.doc, texts) if 0 < verdict.value < 1 else None
+    correct = _correct(task.target(document), texts) if labelled is None else labelled
     shown = chosen if chosen is not None else 0
     return Answers(
         "multiple_choice",
@@ -187,11 +191,8 @@ def _chosen(metric: str, scores: Sequence[float | None], texts: Sequence[str]) -
     return max(range(len(values)), key=lambda place: (values[place], -place)) if values else None
 
 
-def _correct(target: Any, texts: Sequence[str], doc: Any) -> tuple[int, ...]:
+def _correct(target: Any, texts: Sequence[str]) -> tuple[int, ...]:
     """Indices of the right choices; empty where the gold answer is none of them."""
-    labelled = _labelled(doc, texts)
-    if labelled is not None:
-        return labelled
     targets = target if isinstance(target, (list, tuple)) else [target]
     return tuple(dict.fromkeys(place for one in targets if (place := _index(one, texts)) is not None))
 

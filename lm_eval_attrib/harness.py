@@ -67,7 +67,8 @@ def unwatch(lm: AttribHFLM) -> None:
 def _put_back() -> None:
     global _replaced
     with _lock:
-        if _replaced is not None and not len(_watched):
+        # A dying model calls this before it leaves the set: only those that can still be reached count.
+        if _replaced is not None and not any(True for _ in _watched):
             evaluator: Any = importlib.import_module("lm_eval.evaluator")
             if evaluator.evaluate is _replaced[0]:
                 evaluator.evaluate = _replaced[1]
@@ -289,6 +290,7 @@ class ObservedTask:
     def context(self, document: Document) -> dict[str, Any]:
         """The prompt's pieces: the examples stand between the description and the question, parted by the delimiters."""
         question = self.task.doc_to_text(document.doc)
+        chat = bool(self.arguments.get("apply_chat_template"))
         pieces = {
             "question": question if isinstance(question, str) else None,
             "description": self._resolved("description", document),
@@ -298,8 +300,8 @@ class ObservedTask:
             "num_fewshot": self.setting("num_fewshot"),
             "generation": self.setting("generation_kwargs"),
             "system_instruction": self.arguments.get("system_instruction"),
-            "chat_template": bool(self.arguments.get("apply_chat_template")) or None,
-            "multiturn": bool(self.arguments.get("fewshot_as_multiturn")) or None,
+            "chat_template": chat or None,
+            "multiturn": (chat and bool(self.arguments.get("fewshot_as_multiturn"))) or None,
             "repeats": len(document.requests[0].responses) if document.requests else None,
             "choices": self.choices(document),
             "patterns": self._patterns() or None,

@@ -1,0 +1,68 @@
+# make demo      set up, run the planted benchmark, write out/planted.duckdb and out/report/index.html
+# make test      set up and run the tests;  make test-all: the slow ones too
+# make lint      ruff, and mypy --strict on the package as it is installed
+#
+# TORCH is what pip installs first, so that the caller chooses torch and where it comes from:
+#   make test TORCH=torch==2.13.0
+#   make test TORCH="torch==2.13.0 --index-url https://download.pytorch.org/whl/cpu"
+
+PYTHON ?= python3
+TORCH  ?= torch
+VENV   ?= .venv
+OUT    ?= out
+TESTS  ?= tests
+# Oldest lm-eval that is supported; the seam's tests run with it too.
+OLDEST ?= 0.4.12
+
+BIN     := $(abspath $(VENV))/bin
+SOURCES := lm_eval_attrib lrp reports tasks
+# One thread a worker: pytest-xdist starts a worker for each core.
+PYTEST  := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal
+
+.PHONY: demo test test-all test-oldest lint setup clean FORCE
+
+demo: setup
+	$(BIN)/lm-eval-attrib demo --out $(OUT)
+
+test: setup
+	$(PYTEST) -m "not slow" $(TESTS)
+
+test-all: setup
+	$(PYTEST) $(TESTS)
+
+test-oldest: setup
+	test -d $(VENV)/lm_eval-$(OLDEST) || $(BIN)/pip install -q --no-deps --target $(VENV)/lm_eval-$(OLDEST) lm_eval==$(OLDEST)
+	PYTHONPATH=$(abspath $(VENV))/lm_eval-$(OLDEST) $(PYTEST) \
+	    tests/test_plugin.py tests/test_model.py tests/test_harness.py tests/test_harness_commands.py
+
+# mypy runs where no source folder lies, so that it reads the package under its import names, as installed.
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	cd $(VENV) && $(BIN)/mypy --config-file $(abspath pyproject.toml) --cache-dir mypy-cache -p lm_eval_attrib
+
+setup: $(VENV)/installed
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/torch: $(VENV)/bin/python $(VENV)/torch-wanted
+	$(BIN)/python -m pip install -q --disable-pip-version-check $(TORCH)
+	@touch $@
+
+# A strict editable installation links file by file: it is made again when a file comes or goes.
+$(VENV)/installed: $(VENV)/torch pyproject.toml $(VENV)/files
+	$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[dev]' --config-settings editable_mode=strict
+	@touch $@
+
+$(VENV)/torch-wanted: $(VENV)/bin/python FORCE
+	@echo '$(TORCH)' | cmp -s - $@ || echo '$(TORCH)' > $@
+
+$(VENV)/files: $(VENV)/bin/python FORCE
+	@find $(SOURCES) -type f ! -name '*.pyc' | LC_ALL=C sort > $@.new
+	@cmp -s $@.new $@ && rm $@.new || mv $@.new $@
+
+clean:
+	rm -rf $(VENV) $(OUT) build *.egg-info
+
+FORCE:
