@@ -88,8 +88,9 @@ class Decoder:
         self.blocks_name, blocks = find_blocks(model)
         self.blocks: list[nn.Module] = list(blocks)
         self.names = {module: name or type(model).__name__ for name, module in model.named_modules()}
-        #: Whether each block returns a tuple; learnt when it first runs. What else is in a tuple is not used.
-        self._templates: dict[int, tuple[Any, ...] | None] = {}
+        #: How much each block returns besides hidden states, None where it returns no tuple; learnt when it first runs. What it
+        #: is (attention weights, say) is not used, and not kept: it can be larger than all else.
+        self._extras: dict[int, int | None] = {}
 
     def __len__(self) -> int:
         return len(self.blocks)
@@ -122,12 +123,12 @@ class Decoder:
                     block.forward = old  # type: ignore[assignment, method-assign]
 
     def _remember(self, index: int, output: Any) -> Tensor:
-        self._templates[index] = tuple(output) if isinstance(output, (tuple, list)) else None
+        self._extras[index] = len(output) - 1 if isinstance(output, (tuple, list)) else None
         return hidden_of(output)
 
     def _like(self, index: int, hidden: Tensor) -> Any:
-        template = self._templates.get(index)
-        return hidden if template is None else (hidden, *(None for _ in template[1:]))
+        extras = self._extras.get(index)
+        return hidden if extras is None else (hidden, *[None] * extras)
 
     def capture(
         self,

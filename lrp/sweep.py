@@ -20,6 +20,7 @@ from ..errors import NonFiniteRelevance, ReplayMismatch
 from .decoder import BlockCall, Decoder
 from .mode import Observer
 from .objectives import Pass
+from .rows import replay_rows
 
 MemoryMode: TypeAlias = Literal["graph", "blockwise", "offload"]
 MEMORY_MODES: tuple[MemoryMode, ...] = ("graph", "blockwise", "offload")
@@ -35,6 +36,8 @@ class LocalGraph:
     x: Tensor
     y: Tensor
     observer: Observer | None = None
+    #: [batch, r] positions of y's rows, where only these were computed.
+    rows: Tensor | None = None
 
 
 class Visitor(Protocol):
@@ -46,7 +49,9 @@ class Visitor(Protocol):
     def wanted(self, local: LocalGraph) -> list[Tensor | GradientEdge]:
         """Tensors inside the block whose gradients are needed too."""
 
-    def visit(self, block: int, turn: int, local: LocalGraph, gy: Tensor, gx: Tensor, gradients: Sequence[Tensor | None]) -> None:
+    def visit(
+        self, block: int, turn: int, local: LocalGraph, gy: Tensor, gx: Tensor, gradients: Sequence[Tensor | None]
+    ) -> None:
         """Called for each block, last one first, and each turn; the block's graph is still alive."""
 
 
@@ -103,9 +108,22 @@ class Sweep:
     def run(self, batch: Batch) -> list[list[PassResult | None]]:
         """Every turn's result for every prompt; ``layers`` cover the prompt's own tokens only."""
         calls = self._forward(self._pad(batch.prompts))
-        top = self._local(len(calls) - 1, calls)
-        logits, gradients, scalars, rows = self._head(batch, top.y)
-        layers = self._down(calls, top, gradients)
+        rows = [
+            sorted({row for turn in batch.turns if (wanted := turn[u]) is not None for row in wanted.rows})
+            for u in range(len(batch.prompts))
+        ]
+        # At least two columns: with one query attention may take another path than it took for all.
+        width = max(2, *map(len, rows))
+        index = torch.tensor([[*r, *([r[-1]] * (width - len(r)))] for r in rows], device=calls[-1].device)
+        # Only the sweep holds a block's graph, and lets go of it before the next one is built.
+        self._locals[len(calls) - 1] = top = self._top(calls, index)
+        y = top.y.detach() if top.rows is not None else _at(top.y.detach(), index)
+        logits, gradients, scalars = self._head(batch, y, rows)
+        found = [_scattered(relevance_of(y, gradient), index, batch.length) for gradient in gradients]
+        if top.rows is None:
+            gradients = [_scattered(gradient, index, batch.length) for gradient in gradients]
+        del top
+        layers = self._down(calls, found, gradients)
         results: list[list[PassResult | None]] = []
         for t, turn in enumerate(batch.turns):
             results.append([])
@@ -145,6 +163,8 @@ class Sweep:
 
         def enter(index: int, hidden: Tensor) -> tuple[Tensor, Tensor]:
             hidden = self.embed(hidden) if index == 0 else hidden
+            if index == len(self.decoder) - 1:
+                return hidden, hidden  # the last block is run by itself, for the rows that are needed
             leaves[index] = hidden.detach().requires_grad_()
             if relay is not None and self.visitor is not None:
                 observers[index] = relay.to = self.visitor.observer(index)
@@ -155,7 +175,22 @@ class Sweep:
             return hidden.detach()
 
         with torch.enable_grad(), self.rules(relay):
-            return self.decoder.capture(ids, enter=enter, leave=leave)
+            return self.decoder.capture(ids, enter=enter, leave=leave, run_last=False)
+
+    def _top(self, calls: Sequence[BlockCall], index: Tensor) -> LocalGraph:
+        """The last block's graph: for the rows ``index`` [batch, r] alone where that is possible and pays."""
+        last = len(calls) - 1
+        if self.visitor is not None or self.decoder.cuts_rows is False or 2 * index.shape[1] > calls[last].hidden.shape[1]:
+            return self._local(last, calls)
+        call = calls[last]
+        x = call.hidden.to(call.device).detach().requires_grad_()
+        with torch.enable_grad(), self.rules(None):
+            y = replay_rows(self.decoder, last, call, x, index)
+        if self.decoder.cuts_rows is None:
+            whole = self._local(last, calls)
+            self.decoder.cuts_rows = y is not None and _error(y, _at(whole.y, index)) <= _tolerance(y)
+            return whole
+        return self._local(last, calls) if y is None else LocalGraph(x, y, rows=index)
 
     def _local(self, index: int, calls: Sequence[BlockCall]) -> LocalGraph:
         if index in self._locals:
@@ -171,18 +206,9 @@ class Sweep:
 
     # --- the prediction ------------------------------------------------------------------------------------------
 
-    def _head(
-        self, batch: Batch, y: Tensor
-    ) -> tuple[Tensor, list[Tensor], list[list[float]], list[list[int]]]:
-        """Logits of the needed rows, and each turn's gradient at the last block's output [batch, n, d]."""
-        rows = [
-            sorted({row for turn in batch.turns if (wanted := turn[u]) is not None for row in wanted.rows})
-            for u in range(len(batch.prompts))
-        ]
-        width = max(map(len, rows))
-        index = torch.tensor([[*r, *([r[-1]] * (width - len(r)))] for r in rows], device=y.device)
-        each = torch.arange(len(rows), device=y.device)[:, None]
-        leaf = y.detach()[each, index].requires_grad_()
+    def _head(self, batch: Batch, y: Tensor, rows: Sequence[Sequence[int]]) -> tuple[Tensor, list[Tensor], list[list[float]]]:
+        """Logits [batch, r, vocabulary] of the rows y [batch, r, d], and each turn's gradient at them."""
+        leaf = y.requires_grad_()
         with torch.enable_grad():
             with self.rules(None):
                 logits = self.decoder.tail(leaf)
@@ -195,32 +221,38 @@ class Sweep:
                 ]
                 total = torch.stack([value for value in values if value is not None]).sum()
                 (at_rows,) = torch.autograd.grad(total, leaf, retain_graph=t + 1 < len(batch.turns))
-                gradient = torch.zeros_like(y)
-                gradient.index_put_((each, index), at_rows, accumulate=True)
-                gradients.append(gradient)
+                gradients.append(at_rows)
                 scalars.append([float("nan") if value is None else float(value.detach()) for value in values])
-        return logits.detach(), gradients, scalars, rows
+        return logits.detach(), gradients, scalars
 
     # --- down ----------------------------------------------------------------------------------------------------
 
-    def _down(self, calls: Sequence[BlockCall], top: LocalGraph, gradients: list[Tensor]) -> list[Tensor]:
-        """[L + 1, batch, n] relevance for each turn, on the CPU."""
-        found: list[list[Tensor]] = [[relevance_of(top.y, gradient)] for gradient in gradients]
-        local: LocalGraph | None = top
+    def _down(self, calls: Sequence[BlockCall], top: Sequence[Tensor], gradients: list[Tensor]) -> list[Tensor]:
+        """[L + 1, batch, n] relevance for each turn, on the CPU; ``top`` is that of the last block's output."""
+        found: list[list[Tensor]] = [[row] for row in top]
         for index in range(len(calls) - 1, -1, -1):
-            local = local or self._local(index, calls)
-            extra = self.visitor.wanted(local) if self.visitor is not None else []
-            for t, gradient in enumerate(gradients):
-                gy = gradient.to(local.y.device)
-                keep = t + 1 < len(gradients) or self.visitor is not None
-                # Under CP-LRP no relevance reaches attention's scores: their gradient is None.
-                gx, *others = torch.autograd.grad(local.y, [local.x, *extra], gy, retain_graph=keep, allow_unused=True)
-                if self.visitor is not None:
-                    self.visitor.visit(index, t, local, gy, gx, others)
-                found[t].append(relevance_of(local.x, gx))
-                gradients[t] = gx
-            local = None  # the block's graph, and with it weights that were streamed in, are gone before the next one
+            for rows, row in zip(found, self._through(index, calls, gradients), strict=True):
+                rows.append(row)
         return [torch.stack([row.cpu() for row in rows[::-1]]) for rows in found]
+
+    def _through(self, index: int, calls: Sequence[BlockCall], gradients: list[Tensor]) -> list[Tensor]:
+        """Pull each turn's gradient back through block ``index``, in place; [batch, n] relevance of its input, a row a turn.
+
+        On return the block's graph, and with it weights that were streamed in, are gone.
+        """
+        local = self._local(index, calls)
+        extra = self.visitor.wanted(local) if self.visitor is not None else []
+        found: list[Tensor] = []
+        for t, gradient in enumerate(gradients):
+            gy = gradient.to(local.y.device)
+            keep = t + 1 < len(gradients) or self.visitor is not None
+            # Under CP-LRP no relevance reaches attention's scores: their gradient is None.
+            gx, *others = torch.autograd.grad(local.y, [local.x, *extra], gy, retain_graph=keep, allow_unused=True)
+            if self.visitor is not None:
+                self.visitor.visit(index, t, local, gy, gx, others)
+            found.append(relevance_of(local.x, gx))
+            gradients[t] = gx
+        return found
 
 
 class _Relay:
@@ -244,6 +276,18 @@ def relevance_of(x: Tensor, gradient: Tensor) -> Tensor:
     return torch.linalg.vecdot(x.detach().to(wide), gradient.to(wide))
 
 
+def _at(x: Tensor, index: Tensor) -> Tensor:
+    """Rows ``index`` [batch, r] of x [batch, n, …]."""
+    return x[torch.arange(len(index), device=x.device)[:, None], index.to(x.device)]
+
+
+def _scattered(at_rows: Tensor, index: Tensor, n: int) -> Tensor:
+    """[batch, n, …] with ``at_rows`` [batch, r, …] at ``index`` and 0 elsewhere; repeated rows carry 0 and add nothing."""
+    whole = at_rows.new_zeros((len(index), n, *at_rows.shape[2:]))
+    each = torch.arange(len(index), device=whole.device)[:, None]
+    return whole.index_put_((each, index.to(whole.device)), at_rows, accumulate=True)
+
+
 def _require_finite(layers: Tensor) -> None:
     """Relevance is handed down, so the highest row that is not finite names the block where it went wrong."""
     finite = layers.isfinite().all(-1)
@@ -261,11 +305,20 @@ def _require_finite(layers: Tensor) -> None:
 _REPLAY_TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-4, torch.bfloat16: 5e-2, torch.float16: 1e-2}
 
 
-def _require_same(index: int, replayed: Tensor, stored: Tensor) -> None:
-    stored = stored.to(replayed.device)
+def _error(replayed: Tensor, stored: Tensor) -> float:
+    """Largest difference, relative to the largest entry; NaN if either is."""
+    stored = stored.detach().to(replayed.device)
     scale = stored.abs().max().clamp_min(torch.finfo(stored.dtype).tiny)
-    error = float((replayed.detach() - stored).abs().max() / scale)
-    if not error <= _REPLAY_TOLERANCE.get(stored.dtype, 1e-2):
+    return float((replayed.detach() - stored).abs().max() / scale)
+
+
+def _tolerance(x: Tensor) -> float:
+    return _REPLAY_TOLERANCE.get(x.dtype, 1e-2)
+
+
+def _require_same(index: int, replayed: Tensor, stored: Tensor) -> None:
+    error = _error(replayed, stored)
+    if not error <= _tolerance(replayed):
         raise ReplayMismatch(
             f"Decoder block {index}, run again from its kept input and arguments, gives another output (largest difference "
             f"{error:.2g} of the largest entry). The block keeps state between calls, or its arguments were changed in place; "
