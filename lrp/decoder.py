@@ -88,8 +88,8 @@ class Decoder:
         self.blocks_name, blocks = find_blocks(model)
         self.blocks: list[nn.Module] = list(blocks)
         self.names = {module: name or type(model).__name__ for name, module in model.named_modules()}
-        #: How much each block returns besides hidden states, None where it returns no tuple; learnt when it first runs. What it
-        #: is (attention weights, say) is not used, and not kept: it can be larger than all else.
+        #: How much each block returns besides hidden states, None where it returns no tuple; learnt when it first runs. What
+        #: it is (attention weights, say) is not used, and not kept: it can be larger than all else.
         self._extras: dict[int, int | None] = {}
 
     def __len__(self) -> int:

@@ -33,7 +33,7 @@ class Footprint:
     peak: int
 
 
-class _Ledger(TorchDispatchMode):  # type: ignore[no-untyped-call]
+class Ledger(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Bytes of tensor storages made inside the context and still alive, and the most there ever were."""
 
     def __init__(self) -> None:
@@ -149,7 +149,7 @@ def measure(forward: Callable[[Tensor], Tensor], x: Tensor, rules: AbstractConte
         device: Type of the device it will really run on.
     """
     leaf = x.detach().requires_grad_()
-    with _Ledger() as ledger:
+    with Ledger() as ledger:
         with shapes_only(device), rules:
             output = forward(leaf)
         saved = ledger.live

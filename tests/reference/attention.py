@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from reference import operations as op
+from . import operations as op
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from reference import operations as op
-from reference.attention import Heads, join, split
+from . import operations as op
+from .attention import Heads, join, split
 
 
 def _norm(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from reference import operations as op
-from reference.attention import Heads, join, split
+from . import operations as op
+from .attention import Heads, join, split
 
 
 def _rms(x: Tensor, weight: Tensor, eps: float) -> Tensor:
