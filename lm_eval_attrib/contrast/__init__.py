@@ -6,7 +6,10 @@ from ..errors import ArgumentError
 from ..records import Contrast, Failure, NoPair
 from .answer import Answer
 from .choice import Choice, as_sequence, needs_sequence
+from .prefix import Prefix
 from .protocol import Annotation, Budget, JudgePanel, Lookup, Strategy, Verdict, Workbench
+from .reference import Reference
+from .rollout import Rollout
 
 __all__ = [
     "STRATEGIES",
@@ -23,7 +26,9 @@ __all__ = [
 ]
 
 #: Every strategy by its name.
-STRATEGIES: dict[str, Strategy] = {strategy.name: strategy for strategy in (Choice(), Answer())}
+STRATEGIES: dict[str, Strategy] = {
+    strategy.name: strategy for strategy in (Choice(), Answer(), Prefix(), Reference(), Rollout())
+}
 
 
 def find_pair(failure: Failure, bench: Workbench) -> Contrast | NoPair:
@@ -51,6 +56,6 @@ def _order(failure: Failure, bench: Workbench) -> tuple[str, ...]:
     written = ("annotations",) if failure.failure_id in bench.annotations else ()
     if failure.output_type != "generate_until":
         return (*written, "choice")
-    rest = bench.strategies or tuple(name for name in bench.profile.order(failure.output_type) if name in STRATEGIES)
+    rest = bench.strategies or bench.profile.order(failure.output_type)
     asked = ("judge",) if bench.panel is not None and "judge" not in rest else ()
     return (*written, *(name for name in rest if name not in written), *asked)

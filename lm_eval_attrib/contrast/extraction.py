@@ -26,13 +26,18 @@ class Place:
     note: str = ""
 
 
-def locate(failure: Failure, text: str, form: AnswerForm) -> Place | None:
-    """The answer in ``text``: by the pattern of the filter where it is known, else by looking for what was extracted."""
+def locate(failure: Failure, text: str, form: AnswerForm, fresh: bool = False) -> Place | None:
+    """The answer in ``text``: by the pattern of the filter where it is known, else by looking for what was extracted.
+
+    A ``fresh`` text is another response than the one the failure's answer was extracted from: only patterns can tell.
+    """
+    if fresh:
+        return _by_pattern(failure, text, form)
     given = _given(failure)
     whole = given is not None and " ".join(given.split()) == " ".join(text.split())
-    for pattern, first in _patterns(failure, form):
-        places = [place for place in _matches(pattern, text) if whole or given is None or _equal(text, place, given)]
-        if places and given is not None:
+    for pattern, first in patterns(failure, form) if given is not None else ():
+        places = [place for place in _matches(pattern, text) if whole or _equal(text, place, given or "")]
+        if places:
             return places[0 if first else -1]
     if given is None or (whole and form.patterns and not form.whole):
         return None
@@ -41,13 +46,27 @@ def locate(failure: Failure, text: str, form: AnswerForm) -> Place | None:
     return _search(text, given, failure, form)
 
 
+def _by_pattern(failure: Failure, text: str, form: AnswerForm) -> Place | None:
+    for pattern, first in patterns(failure, form):
+        places = _matches(pattern, text)
+        if places:
+            return places[0 if first else -1]
+    return _trimmed(text, Place(0, len(text), whole=True)) if form.patterns and form.whole and _whole_task(failure) else None
+
+
+def _whole_task(failure: Failure) -> bool:
+    """Whether the task's filter hands on the whole response, so that without a match all of it is the answer."""
+    given = _given(failure)
+    return given is not None and bool(failure.continuations) and given == failure.continuations[0].text.strip()
+
+
 def _given(failure: Failure) -> str | None:
     """What was extracted, None if that is a filter's word for nothing."""
     given = failure.extracted
     return None if given is None or given.strip().lower() in _NOTHING else given.strip()
 
 
-def _patterns(failure: Failure, form: AnswerForm) -> Iterator[tuple[str, bool]]:
+def patterns(failure: Failure, form: AnswerForm) -> Iterator[tuple[str, bool]]:
     """Patterns that say where the answer is, each with whether its first match counts: the filter's own, the profile's."""
     patterns = failure.context.get("patterns")
     for step in patterns.get(failure.filter, ()) if isinstance(patterns, Mapping) else ():

@@ -1,0 +1,155 @@
+"""Strategy ``reference``: where the response leaves a correct one, and what that one says there (method.md, 5.3)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from difflib import SequenceMatcher
+
+from ..profiles import field_texts
+from ..records import Contrast, Failure, NoPair
+from ..tokens import shared_length
+from .answer import gold_answers
+from .continuing import added, continue_with
+from .greedy import Continuer
+from .protocol import Workbench
+from .response import Response, read_response
+from .verdict import Court
+
+#: References that are compared with a response, the most alike first.
+_REFERENCES = 3
+#: An answer's probability rises when it at least doubles (nats).
+_RISE = math.log(2)
+
+
+@dataclass(frozen=True)
+class Parting:
+    """Response token ``place`` where a reference says ``token`` instead; ``trivial``: they differ in casing or white space."""
+
+    place: int
+    token: int
+    trivial: bool
+
+
+class Reference:
+    """Pairs by comparison with a correct response: the data set's solution, or another model's accepted response."""
+
+    name = "reference"
+
+    def find(self, failure: Failure, bench: Workbench) -> Contrast | NoPair:
+        """The first parting that matters: with the reference's token there, the failing model gets it right, or nearer to."""
+        if failure.output_type != "generate_until" or not failure.continuations:
+            return NoPair(self.name, "there is no generated response")
+        texts = reference_texts(failure, bench)
+        if not texts:
+            return NoPair(self.name, "no correct response is known: the profile names no field, no run was given")
+        response = read_response(failure.continuations[0], bench)
+        if response.missing:
+            return NoPair(self.name, response.missing)
+        written = sorted(_written(response, texts, bench), key=lambda ids: -shared_length(ids, response.source.ids))
+        found = [parting for ids in written[:_REFERENCES] for parting in partings(response, ids, bench)]
+        serious = [parting for parting in found if not parting.trivial]
+        if not serious:
+            return NoPair(self.name, f"the response parts from its {len(texts)} references in casing and white space only")
+        return self._rescored(failure, response, serious, bench)
+
+    def _rescored(self, failure: Failure, response: Response, found: Sequence[Parting], bench: Workbench) -> Contrast | NoPair:
+        court = Court.of(failure, bench)
+        golds = gold_answers(failure, bench)
+        judged = bench.model is not None and not court.problem()
+        first = found[0]
+        if bench.model is None or not (judged or golds):
+            why = "without a model" if bench.model is None else "nothing here can judge a response"
+            note = f"the first parting from the reference, not re-scored: {why}"
+            return response.pair(self.name, first.place, first.token, response.emitted(first.place, bench), note)
+        spent = 0
+        continuer = Continuer(bench.model, response.source.prompt_ids, response.source.ids, keep=1)
+        for parting in sorted(found, key=lambda one: one.place)[: bench.budget.rollouts]:
+            if continuer.spent.seconds > bench.budget.seconds:
+                break
+            spent += 1
+            why = _matters(parting, response, court, continuer, golds if not judged or golds else [], judged)
+            if why:
+                note = f"with the reference's token {why}; {spent} partings tried"
+                return response.pair(self.name, parting.place, parting.token, response.emitted(parting.place, bench), note)
+        return NoPair(
+            self.name,
+            f"{spent} of {len(found)} partings from the reference were tried: with its token there the answer neither turns "
+            "right nor becomes more likely",
+        )
+
+
+def reference_texts(failure: Failure, bench: Workbench) -> list[str]:
+    """Correct responses: those handed to the workbench, then the document's own."""
+    given = list(bench.reference(failure)) if bench.reference is not None else []
+    own = [text for path in bench.profile.reference for text in field_texts(failure.doc, path)]
+    return [text for text in dict.fromkeys((*given, *own)) if text.strip()]
+
+
+def _written(response: Response, texts: Sequence[str], bench: Workbench) -> Iterator[tuple[int, ...]]:
+    """The references as ids in place of the response, beginning with a space where the response does."""
+    spaced = response.tokens.text[:1] == " "
+    for text in texts:
+        lead = " " if spaced and not text[:1].isspace() else ""
+        ids = continue_with(response.source.prompt_ids, lead + text, bench.tokenizer)
+        if ids:
+            yield tuple(ids)
+
+
+def partings(response: Response, reference: Sequence[int], bench: Workbench) -> Iterator[Parting]:
+    """The places where the response says something else than the reference, first to last."""
+    own = list(response.source.ids)
+    stop = response.token_at(response.end)
+    for kind, place, _, other, until in SequenceMatcher(None, own, list(reference), autojunk=False).get_opcodes():
+        if kind == "equal" or place > stop:
+            continue
+        end = bench.tokenizer.eos_token_id
+        token = reference[other] if other < len(reference) else end
+        taken = own[place] if place < len(own) else end
+        if token is None or token == taken:
+            continue
+        yield Parting(place, token, _trivial(response, place, reference[other:until], bench))
+
+
+def _trivial(response: Response, place: int, wanted: Sequence[int], bench: Workbench) -> bool:
+    """Whether from ``place`` on the response says what the reference says, but for casing and white space."""
+    said = added(response.before(place), wanted, bench.tokenizer) if wanted else ""
+    start = response.tokens.spans[place][0] if place < len(response.tokens.spans) else len(response.tokens.text)
+    given = "".join(response.tokens.text[start:].lower().split())
+    plain = "".join(said.lower().split())
+    return bool(plain) and given.startswith(plain)
+
+
+def _matters(
+    parting: Parting, response: Response, court: Court, continuer: Continuer, golds: Sequence[str], judged: bool
+) -> str:
+    """What the reference's token changes, in words; empty if nothing."""
+    before = response.source.ids[: parting.place]
+    limit = max(court.limit - parting.place, 1)
+    [row] = continuer.continue_from(
+        parting.place,
+        [parting.token],
+        limit,
+        court.ends,
+        court.after(before),
+        court.bench.budget.seconds,
+    )
+    if judged and court.right((*before, *row)):
+        return "the model goes on to the right answer"
+    taken = response.emitted(parting.place, court.bench)
+    if not golds or taken is None:
+        return ""
+    rise = _likely(response, parting, parting.token, golds[0], court.bench)
+    rise -= _likely(response, parting, taken, golds[0], court.bench)
+    return f"the right answer is {math.exp(min(rise, 50)):.1f} times as likely" if rise >= _RISE else ""
+
+
+def _likely(response: Response, parting: Parting, token: int, gold: str, bench: Workbench) -> float:
+    """Σ log p of the gold answer, announced as the task's profile says, right after ``token`` (nats)."""
+    prefix = (*response.before(parting.place), token)
+    marker = next(iter(bench.profile.answer.markers), "Answer:")
+    announced = (*prefix, *continue_with(prefix, f"\n{marker}", bench.tokenizer))
+    ids = continue_with(announced, f" {gold}", bench.tokenizer)
+    scorer = bench.scorer
+    return scorer.log_probability(announced, ids) if scorer is not None and ids else 0.0

@@ -1,0 +1,121 @@
+"""Strategy ``rollout``: put other tokens where the model wavered, go on greedily, see what turns right (method.md, 5.4)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+from ..records import Contrast, Failure, NoPair
+from .greedy import Continuer
+from .protocol import Workbench
+from .response import Response, read_response
+from .verdict import Court
+
+#: Alternatives tried at a place: the k highest tokens but the one the model took.
+ALTERNATIVES = 10
+
+
+@dataclass(frozen=True)
+class Turned:
+    """An alternative that turned the answer right: response place, token, its rank there from 1."""
+
+    place: int
+    token: int
+    rank: int
+
+
+@dataclass
+class Trial:
+    """What the rollouts of one failure came to."""
+
+    tried: int = 0
+    turned: list[Turned] = field(default_factory=list)
+
+    @property
+    def best(self) -> Turned:
+        """The earliest place with an alternative that turned the answer, and its highest-ranked one."""
+        return min(self.turned, key=lambda one: (one.place, one.rank))
+
+
+class Rollout:
+    """Pairs by trial: the earliest place where another token makes the answer right."""
+
+    name = "rollout"
+
+    def find(self, failure: Failure, bench: Workbench) -> Contrast | NoPair:
+        """The pair that a rollout proved, with what was spent; within the workbench's budget."""
+        if failure.output_type != "generate_until" or not failure.continuations:
+            return NoPair(self.name, "there is no generated response")
+        if bench.model is None:
+            return NoPair(self.name, "trying other tokens needs the model")
+        if bench.budget.rollouts < 1:
+            return NoPair(self.name, "no rollouts are allowed (attrib_rollouts=0)")
+        response = read_response(failure.continuations[0], bench)
+        if response.missing and not response.source.ids:
+            return NoPair(self.name, response.missing)
+        court = Court.of(failure, bench)
+        problem = court.problem()
+        if problem:
+            return NoPair(self.name, problem)
+        continuer = Continuer(bench.model, response.source.prompt_ids, response.source.ids, ALTERNATIVES + 1)
+        trial = search(response, court, continuer)
+        told = _told(trial, continuer)
+        if not trial.turned:
+            return NoPair(self.name, f"no alternative turned the answer right: {told}")
+        best = trial.best
+        return response.pair(self.name, best.place, best.token, response.emitted(best.place, bench), told)
+
+
+def search(response: Response, court: Court, continuer: Continuer) -> Trial:
+    """Try places in the order in which the model wavered, until the budget is spent.
+
+    The earliest place counts: once an alternative has turned the answer, only places before it are tried.
+    """
+    trial = Trial()
+    budget = court.bench.budget
+    for place, alternatives in candidates(response, continuer, court.ends):
+        if trial.turned and place > trial.best.place:
+            continue
+        room = budget.rollouts - continuer.spent.rollouts
+        if room < 1 or continuer.spent.seconds > budget.seconds:
+            break
+        tokens = [token for _, token in alternatives][:room]
+        limit = max(court.limit - place, 1)
+        before = response.source.ids[:place]
+        rows = continuer.continue_from(place, tokens, limit, court.ends, court.after(before), budget.seconds)
+        for (rank, token), row in zip(alternatives, rows, strict=False):
+            if continuer.goes_on(row, limit, court.ends, court.after(before)):
+                continue  # out of time: what it would have come to is not known
+            trial.tried += 1
+            if court.right((*before, *row)):
+                trial.turned.append(Turned(place, token, rank))
+    return trial
+
+
+def candidates(
+    response: Response, continuer: Continuer, ends: frozenset[int] = frozenset()
+) -> Iterator[tuple[int, list[tuple[int, int]]]]:
+    """Places by the margin between the token taken and its best rival, narrowest first, with (rank, token) of each rival."""
+    ids: Sequence[int] = response.source.ids
+    spans = response.tokens.spans
+    inside = (i for i, (start, end) in enumerate(spans) if start <= response.end and end >= response.start)
+    places = [*inside] if ids and ids[-1] in ends else [*inside, len(ids)]
+    ranked = []
+    for place in places:
+        best = continuer.ranked[place]
+        taken = ids[place] if place < len(ids) else best.tokens[0]
+        logit = dict(zip(best.tokens, best.logits, strict=True))
+        rivals = [(rank, token) for rank, token in enumerate(best.tokens, start=1) if token != taken][:ALTERNATIVES]
+        if rivals:
+            ranked.append((abs(logit.get(taken, best.logits[-1]) - logit[rivals[0][1]]), place, rivals))
+    for _, place, rivals in sorted(ranked):
+        yield place, rivals
+
+
+def _told(trial: Trial, continuer: Continuer) -> str:
+    spent = continuer.spent
+    share = len(trial.turned) / trial.tried if trial.tried else 0.0
+    return (
+        f"{spent.rollouts} rollouts of {spent.tokens} tokens in all; "
+        f"{len(trial.turned)} of {trial.tried} alternatives ({share:.0%}) turned the answer right"
+    )
