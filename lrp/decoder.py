@@ -91,6 +91,8 @@ class Decoder:
         #: How much each block returns besides hidden states, None where it returns no tuple; learnt when it first runs. What
         #: it is (attention weights, say) is not used, and not kept: it can be larger than all else.
         self._extras: dict[int, int | None] = {}
+        #: Whether the last block's needed rows can be had alone; None until it was tried.
+        self.cuts_rows: bool | None = None
 
     def __len__(self) -> int:
         return len(self.blocks)
@@ -113,14 +115,14 @@ class Decoder:
         kept = [block.__dict__.get("forward", missing) for block in self.blocks]
         try:
             for block, forward in zip(self.blocks, forwards, strict=True):
-                block.forward = forward  # type: ignore[method-assign]
+                block.forward = forward
             yield
         finally:
             for block, old in zip(self.blocks, kept, strict=True):
                 if old is missing:
                     block.__dict__.pop("forward", None)
                 else:
-                    block.forward = old  # type: ignore[assignment, method-assign]
+                    block.forward = old
 
     def _remember(self, index: int, output: Any) -> Tensor:
         self._extras[index] = len(output) - 1 if isinstance(output, (tuple, list)) else None
@@ -185,8 +187,8 @@ class Decoder:
                 )
         if len(calls) != len(self.blocks):
             raise NotDecoderOnly(
-                f"{type(self.model).__name__} called {len(calls)} of its {len(self.blocks)} {self.blocks_name}: blocks that are "
-                "skipped or shared cannot be replayed one by one."
+                f"{type(self.model).__name__} called {len(calls)} of its {len(self.blocks)} {self.blocks_name}: blocks that "
+                "are skipped or shared cannot be replayed one by one."
             )
         return calls
 
