@@ -237,13 +237,9 @@ SELECT f.failure_id, t.* EXCLUDE (key) FROM base.segments AS t JOIN base.failure
 
 -- Tokens that are not special, ranked within their failure by absolute relevance (rank 1 the largest).
 CREATE VIEW top_tokens AS
-SELECT f.failure_id, t.* EXCLUDE (key)
-FROM (
-    SELECT
-        key,
-        row_number() OVER (PARTITION BY key ORDER BY abs(relevance) DESC, position) AS rank,
-        position, token_id, token, segment, relevance, relevance_norm
-    FROM base.tokens
-    WHERE NOT special
-) AS t
-JOIN base.failures AS f ON t.key = f.key;
+SELECT
+    failure_id,
+    row_number() OVER (PARTITION BY failure_id ORDER BY abs(relevance) DESC, position) AS rank,
+    position, token_id, token, segment, relevance, relevance_norm
+FROM tokens
+WHERE NOT special;

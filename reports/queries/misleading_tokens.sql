@@ -2,6 +2,17 @@
 -- $task = null: only this task
 -- $top = 3: how many top tokens of a failure count
 -- $limit = 50: at most so many rows
+WITH top AS (
+    SELECT
+        failure_id,
+        unnest(max_by(
+            {'token': token, 'segment': segment, 'relevance': relevance, 'relevance_norm': relevance_norm},
+            abs(relevance), $top::BIGINT
+        ), max_depth := 2)
+    FROM tokens
+    WHERE NOT special
+    GROUP BY failure_id
+)
 SELECT
     r.model,
     f.task,
@@ -9,10 +20,10 @@ SELECT
     count(DISTINCT f.failure_id) AS failures,
     round(avg(t.relevance_norm), 4) AS mean_relevance,
     mode(t.segment) AS mostly_in
-FROM top_tokens AS t
+FROM top AS t
 JOIN failures AS f ON f.failure_id = t.failure_id
 JOIN runs AS r ON r.run_id = f.run_id
-WHERE t.rank <= $top::BIGINT AND t.relevance > 0 AND ($task::VARCHAR IS NULL OR f.task = $task::VARCHAR)
+WHERE t.relevance > 0 AND ($task::VARCHAR IS NULL OR f.task = $task::VARCHAR)
 GROUP BY r.run_id, r.model, f.task, t.token
 ORDER BY failures DESC, mean_relevance DESC, r.model, f.task, t.token
 LIMIT $limit::BIGINT
