@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from .functions import Pointwise, quotient
+from .functions import Pointwise, applied, quotient
 from .rules import GATE, Function
 
 
@@ -61,7 +61,7 @@ class Activations:
                 at_zero = forward(torch.zeros((), dtype=x.dtype, device=x.device))
             self._ratios[module] = quotient(forward) if bool(at_zero == 0) else None
         ratio = self._ratios[module]
-        result: Tensor = value if ratio is None else Pointwise.apply(x, lambda _: value, ratio)
+        result = value if ratio is None else applied(Pointwise, x, lambda _: value, ratio)
         setattr(result, GATE, True)
         return result
 

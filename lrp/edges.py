@@ -114,8 +114,8 @@ class BlockEdges:
 
         OV and QK have zero diagonals: what attention gives a token itself is part of what stays on it.
         """
-        kind = {"dtype": self.relevance.dtype, "device": self.relevance.device}
-        ov, qk = torch.zeros((self.n, self.n), **kind), torch.zeros((self.n, self.n), **kind)
+        ov = self.relevance.new_zeros((self.n, self.n))
+        qk = torch.zeros_like(ov)
         for tile in self.tiles():
             ov[tile.rows, : tile.ov.shape[-1]] = tile.ov
             qk[tile.rows, : tile.qk.shape[-1]] = tile.qk

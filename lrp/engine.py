@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import partial
 from typing import Any
 
 import torch
@@ -109,12 +110,11 @@ class Engine:
         with quiet(self.model):
             if not self._audited and requests:
                 self.audit(requests[0].wanted.ids)
-            waiting = list(batches(requests, self.batch_size, self.decoder.device, self._budget()))
+            waiting = list(batches(requests, self.batch_size, self.decoder.device))
             while waiting:
                 batch, owners = waiting.pop(0)
-                visitor = visitor_for(batch) if visitor_for else None
                 try:
-                    results = self._run(batch, visitor)
+                    results, visitor = self._run(batch, visitor_for)
                 except (torch.OutOfMemoryError, MemoryError):
                     waiting[:0] = self._smaller(batch, owners)
                     continue
@@ -134,17 +134,21 @@ class Engine:
 
     # --- one batch ---------------------------------------------------------------------------------------------------
 
-    def _run(self, batch: Batch, visitor: GraphVisitor | None) -> list[list[PassResult | None]]:
-        memory = self._memory(batch, visitor is not None)
+    def _run(
+        self, batch: Batch, visitor_for: Callable[[Batch], GraphVisitor] | None
+    ) -> tuple[list[list[PassResult | None]], GraphVisitor | None]:
+        """One batch under the planned memory mode, stepping down where that still runs out."""
+        memory = self._memory(batch, visitor_for is not None)
         order: list[MemoryMode] = list(MEMORY_MODES[MEMORY_MODES.index(memory) :])
         for step, mode in enumerate(order):
+            visitor = visitor_for(batch) if visitor_for else None  # a failed attempt leaves half a graph in its own
             try:
                 if self.rule == "integrated_gradients":
-                    return self._integrated(batch, mode)
+                    return self._integrated(batch, mode), None
                 sweep = Sweep(self.decoder, self._rules, mode, visitor, check_replay=not self._replays)
                 results = sweep.run(batch)
                 self._replays = self._replays or mode != "graph"
-                return results
+                return results, visitor
             except (torch.OutOfMemoryError, MemoryError) as error:
                 if torch.cuda.is_available():
                     torch.cuda.empty_cache()
@@ -159,7 +163,7 @@ class Engine:
         total: list[list[Tensor | None]] = [[None] * len(turn) for turn in plain]
         for step in range(INTEGRATED_STEPS):
             share = (step + 0.5) / INTEGRATED_STEPS
-            swept = Sweep(self.decoder, self._rules, mode, embed=lambda hidden, share=share: hidden * share).run(batch)
+            swept = Sweep(self.decoder, self._rules, mode, embed=partial(torch.mul, share)).run(batch)
             for t, turn in enumerate(swept):
                 for u, result in enumerate(turn):
                     if result is not None:
@@ -193,14 +197,11 @@ class Engine:
         log.debug("%s", plan.sentence)
         return plan.mode
 
-    def _budget(self) -> int | None:
-        return None
-
     def _smaller(self, batch: Batch, owners: list[list[int | None]]) -> list[tuple[Batch, list[list[int | None]]]]:
         """The batch in two halves; a single prompt that does not fit is an error."""
         if len(batch.prompts) == 1:
             raise OutOfMemory(
-                f"A prompt of {batch.length} tokens does not fit in memory, even block by block with hidden states on the host. "
+                f"A prompt of {batch.length} tokens does not fit in memory, even block by block with its states on the host. "
                 "Free the device, load the model with parallelize=True or offload_folder=…, or use a shorter prompt."
             )
         half = len(batch.prompts) // 2

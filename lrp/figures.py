@@ -56,6 +56,10 @@ def smallest_cover(values: Tensor, share: float = 0.9) -> int:
     return int((running < share * total * (1 - 1e-12)).sum()) + 1
 
 
+def _distinct(positions: Tensor) -> int:
+    return len(set(positions.tolist()))
+
+
 def block_figures(
     layer: int, position: Tensor, relevance: Tensor, source: Tensor, target: Tensor, weight: Tensor
 ) -> BlockFigures:
@@ -68,8 +72,8 @@ def block_figures(
         layer=layer,
         nodes=len(position),
         edges=edges,
-        fan_in=edges / max(len(target.unique()), 1),
-        fan_out=edges / max(len(source.unique()), 1),
+        fan_in=edges / max(_distinct(target), 1),
+        fan_out=edges / max(_distinct(source), 1),
         verticality=float(strength[source == target].sum()) / total if total else 0.0,
         gini_nodes=gini(size),
         gini_edges=gini(strength),

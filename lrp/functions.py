@@ -90,12 +90,17 @@ class FusedNorm(torch.autograd.Function):
         return grad.to(x.dtype), None, None, None, None, None
 
 
+def applied(function: type[torch.autograd.Function], *args: Any) -> Tensor:
+    """``function.apply(*args)``, which torch leaves untyped."""
+    output: Tensor = function.apply(*args)  # type: ignore[no-untyped-call]
+    return output
+
+
 def scale_gradient(x: Tensor, factor: float) -> Tensor:
     """x itself, whose incoming gradient is multiplied by ``factor``; same shape as x."""
     if factor == 1.0 or not x.requires_grad:
         return x
-    scaled: Tensor = ScaleGradient.apply(x, factor)
-    return scaled
+    return applied(ScaleGradient, x, factor)
 
 
 def in_float32(ratio: Ratio) -> Ratio:

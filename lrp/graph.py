@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal, TypeAlias
 
 import torch
 from torch import Tensor
 from torch.autograd.graph import GradientEdge
 
-from .attention import AttentionObserver, Eager, Fused, for_each_head, heads_first, linear_part
+from .attention import AttentionObserver, Eager, heads_first, linear_part
 from .attribution import Units
-from .edges import BlockEdges, HeadTensors
-from .pruning import mass_threshold
+from .byproducts import head_tensors
+from .edges import BlockEdges
+from .pruning import KeptEdges, PruneMode, pruned_edges
 from .subgraph import Graph
 from .sweep import LocalGraph, relevance_of
-
-PruneMode: TypeAlias = Literal["mass", "global"]
 
 #: Entries of one block's matrix that are held at once, rather than computed a second time for the second pass.
 HELD_ENTRIES = 1 << 26
@@ -65,7 +63,7 @@ class _Collected:
     middles: list[Tensor | None] = field(default_factory=list)
     heads: list[Units] = field(default_factory=list)
     neurons: list[Units] = field(default_factory=list)
-    kept: list[tuple[Tensor, ...]] = field(default_factory=list)
+    kept: list[KeptEdges] = field(default_factory=list)
     alive: Tensor | None = None
 
 
@@ -118,7 +116,7 @@ class GraphVisitor:
         for prompt, n in enumerate(self.lengths):
             found = self._found.setdefault((turn, prompt), _Collected())
             calls = [
-                _head_tensors(call, at_output, at_scores, parts, prompt, n, batch)
+                head_tensors(call, at_output, at_scores, parts, prompt, n, batch)
                 for call, (at_output, at_scores), parts in zip(
                     seen.calls, upstream, linear or [(None, None)] * len(seen.calls), strict=True
                 )
@@ -158,7 +156,7 @@ class GraphVisitor:
         if found.alive is None:
             found.blocks.append(edges)
             return
-        found.kept.append(_pruned(edges, found.alive, self.request))
+        found.kept.append(pruned_edges(edges, found.alive, self.request))
         found.alive = torch.zeros_like(found.alive)
         found.alive[found.kept[-1][0].to(found.alive.device)] = True
 
@@ -281,7 +279,7 @@ class AttributionGraph:
         kept = []
         for layer in range(len(self.layers) - 2, -1, -1):
             block = self._block(layer)
-            edges = _pruned(block, alive.to(block.relevance.device), request)
+            edges = pruned_edges(block, alive.to(block.relevance.device), request)
             kept.append(edges)
             alive = torch.zeros_like(alive)
             alive[edges[0].cpu()] = True
@@ -310,50 +308,6 @@ def _differs(part: Tensor, whole: Tensor) -> bool:
     return bool((part - whole).abs().max() > tolerance * whole.abs().max())
 
 
-def _wide(x: Tensor) -> Tensor:
-    return x.detach().to(torch.promote_types(x.dtype, torch.float32))
-
-
-def _head_tensors(
-    call: Fused | Eager,
-    at_output: Tensor,
-    at_scores: Tensor | None,
-    parts: tuple[Tensor | None, Tensor | None],
-    prompt: int,
-    n: int,
-    batch: int,
-) -> HeadTensors:
-    """One prompt's part of an attention call, padding cut off."""
-
-    def own(x: Tensor) -> Tensor:
-        return _wide(heads_first(x, batch)[prompt, :, :n])
-
-    key, value = own(call.key), own(call.value)
-    common = {
-        "query": own(call.query),
-        "key": key,
-        "value": value,
-        "key_linear": key if parts[0] is None else own(parts[0]),
-        "value_linear": value if parts[1] is None else own(parts[1]),
-        "upstream": own(at_output),
-        "scale": call.scale,
-    }
-    heads = common["query"].shape[0]  # type: ignore[union-attr]
-    if key.shape[0] != value.shape[0]:
-        common["key"], common["value"] = for_each_head(key, heads), for_each_head(value, heads)
-    if isinstance(call, Fused):
-        mask = None if call.mask is None else _own_mask(call.mask, prompt, n)
-        return HeadTensors(**common, mask=mask, causal=call.causal)  # type: ignore[arg-type]
-    weights = _wide(heads_first(call.probabilities, batch)[prompt, :, :n, :n])
-    gradient = torch.zeros_like(weights) if at_scores is None else _wide(heads_first(at_scores, batch)[prompt, :, :n, :n])
-    return HeadTensors(**common, probabilities=weights, score_gradient=gradient)  # type: ignore[arg-type]
-
-
-def _own_mask(mask: Tensor, prompt: int, n: int) -> Tensor:
-    own = mask[prompt if mask.shape[0] > 1 else 0] if mask.dim() == 4 else mask
-    return own[..., :n, :n]
-
-
 def _sink(tokens: Tensor) -> Tensor:
     """[n] bool: the explained position, the last token."""
     alive = torch.zeros(tokens.shape, dtype=torch.bool, device=tokens.device)
@@ -372,52 +326,6 @@ def _units(relevance: Tensor | None, rows: Tensor | None, most: int) -> Units:
     return Units((best // relevance.shape[1]).cpu(), (best % relevance.shape[1]).cpu(), flat[best].cpu())
 
 
-def _pruned(edges: BlockEdges, alive: Tensor, request: GraphRequest) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """(source, target, weight, ov, qk) of a block's kept edges whose target is alive and whose source is a kept node.
-
-    Where the block's matrix may be held, it is; otherwise its tiles are computed again for each pass, the same values.
-    """
-    n = edges.n
-    held: list[tuple[Tensor, Tensor, Tensor]] | None = None
-    if int(edges.active.sum()) * n <= request.held:
-        held = list(_parts(edges))
-    columns = torch.zeros(n, dtype=torch.float64, device=edges.relevance.device)
-    parts = (lambda: iter(held)) if held is not None else (lambda: _parts(edges))
-    for _, ov, qk in parts():
-        columns[: ov.shape[-1]] += (ov + qk).sum(0, dtype=torch.float64)
-    diagonal = edges.diagonal(columns.to(edges.relevance.dtype))
-
-    def chunks() -> Iterator[Tensor]:
-        yield diagonal
-        for _, ov, qk in parts():
-            yield ov + qk
-
-    limit = request.threshold if request.mode == "global" else mass_threshold(chunks, request.share)
-    strict = request.mode == "global"
-    nodes = edges.relevance.abs() >= request.nodes
-
-    def keeps(weight: Tensor) -> Tensor:
-        return (weight.abs() > limit) if strict else (weight.abs() >= limit) & (weight != 0)
-
-    own = (keeps(diagonal) & nodes & alive).nonzero().flatten()
-    zero = torch.zeros_like(diagonal[own])
-    rows: list[tuple[Tensor, ...]] = [(own, own, diagonal[own], zero, zero)]
-    for targets, ov, qk in parts():
-        weight = ov + qk
-        r, c = (keeps(weight) & alive[targets][:, None] & nodes[None, : weight.shape[-1]]).nonzero(as_tuple=True)
-        rows.append((c, targets[r], weight[r, c], ov[r, c], qk[r, c]))
-    source, target, weight, ov, qk = (torch.cat(column) for column in zip(*rows, strict=True))
-    return source.cpu(), target.cpu(), weight.cpu(), ov.cpu(), qk.cpu()
-
-
-def _parts(edges: BlockEdges) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    """Tiles with the diagonal taken out: (target rows, OV, QK)."""
-    for tile in edges.tiles():
-        here = torch.arange(len(tile.rows), device=tile.rows.device)
-        tile.ov[here, tile.rows], tile.qk[here, tile.rows] = 0, 0
-        yield tile.rows, tile.ov, tile.qk
-
-
-def _subgraph(kept: Sequence[tuple[Tensor, ...]], layers: Tensor, nodes: float) -> Graph:
+def _subgraph(kept: Sequence[KeptEdges], layers: Tensor, nodes: float) -> Graph:
     """The kept edges of all blocks (first to last) and the nodes they touch, with the sink."""
     return Graph.connected(kept, layers.float(), nodes)

@@ -328,19 +328,19 @@ def plan(
     return planner.plan(tokens, batch, graph=graph, free=free) if exact else planner.roughly(tokens, batch, graph=graph)
 
 
-def gibibytes(size: int) -> str:
-    """1,610,612,736 → "1.50 GiB"."""
-    return f"{size / 2**30:.2f} GiB"
+def readable(size: int) -> str:
+    """1,610,612,736 → "1.50 GiB"; below one GiB in MiB."""
+    return f"{size / 2**30:.2f} GiB" if size >= 2**30 else f"{size / 2**20:.1f} MiB"
 
 
 def _sentence(plan: Plan) -> str:
     size = f"{plan.batch} × {plan.tokens:,} tokens" if plan.batch > 1 else f"{plan.tokens:,} tokens"
     device, need = max(plan.devices.items(), key=lambda item: item[1].of(plan.mode) / max(1, item[1].free))
-    figures = f"{gibibytes(need.of(plan.mode))} needed of {gibibytes(need.free)} free on {device}"
+    figures = f"{readable(need.of(plan.mode))} needed of {readable(need.free)} free on {device}"
     if not plan.fits:
         return f"{size}: no way fits with room to spare ({figures}); block by block with hidden states on the host is tried."
     if plan.mode == "graph":
         return f"{size}: one graph, the fastest way, fits ({figures})."
     fuller = max(plan.devices.values(), key=lambda item: item.graph / max(1, item.free))
     ways = {"blockwise": "block by block", "offload": "block by block, hidden states on the host"}
-    return f"{size}: {ways[plan.mode]} ({figures}); one graph would need {gibibytes(fuller.graph)} of {gibibytes(fuller.free)}."
+    return f"{size}: {ways[plan.mode]} ({figures}); one graph would need {readable(fuller.graph)} of {readable(fuller.free)}."

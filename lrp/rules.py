@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .functions import FusedNorm, HalfProduct, Pointwise, Ratio, in_float32, quotient, scale_gradient
+from .functions import FusedNorm, HalfProduct, Pointwise, Ratio, applied, in_float32, quotient, scale_gradient
 
 Function = Callable[..., Any]
 Rule = Callable[[Function, tuple[Any, ...], dict[str, Any]], Any]
@@ -91,7 +91,7 @@ def pointwise(ratio: Ratio | None = None, *, marks: bool = True) -> Rule:
             result: Tensor = function(x, *rest, **kwargs)
             return result
 
-        output: Tensor = Pointwise.apply(x, value, ratio or quotient(value))
+        output = applied(Pointwise, x, value, ratio or quotient(value))
         return _mark(output) if marks else output
 
     return rule
@@ -107,7 +107,7 @@ def gelu(function: Function, args: tuple[Any, ...], kwargs: dict[str, Any]) -> T
 
 def power(function: Function, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
     """x^k: f(x)/x = x^(k−1) is the derivative over k. Roots and negative powers are normalisers: constants."""
-    base, exponent = (*args, *kwargs.values())[:2] if function not in _SQUARES else (args[0], 2)
+    exponent = 2 if function in _SQUARES else (*args, *kwargs.values())[1]
     if isinstance(exponent, Tensor) and exponent.numel() == 1 and not exponent.requires_grad:
         exponent = exponent.item()
     if not isinstance(exponent, (int, float)):
@@ -151,7 +151,7 @@ def product_half(function: Function, args: tuple[Any, ...], kwargs: dict[str, An
     if sum(map(_carries, operands)) < 2:
         output = function(*args, **kwargs)
     elif function in _ELEMENTWISE and not kwargs and args[0].shape == args[1].shape and args[0].dtype == args[1].dtype:
-        output = HalfProduct.apply(args[0], args[1], function)
+        output = applied(HalfProduct, args[0], args[1], function)
     else:
         output = function(*map(_halved, args), **{name: _halved(value) for name, value in kwargs.items()})
     return _mark(output) if any(hasattr(x, GATE) for x in operands) else output
@@ -208,7 +208,7 @@ def quotient_of(function: Function, args: tuple[Any, ...], kwargs: dict[str, Any
     Norms written out in Python divide by a root or a standard deviation, which :func:`constant` has already cut off.
     """
     divisor = args[1] if len(args) > 1 else kwargs.get("other")
-    if _carries(divisor) and not _is_own_sum(divisor):
+    if isinstance(divisor, Tensor) and divisor.requires_grad and not _is_own_sum(divisor):
         raise UnknownUse("a division by an activation that is neither a root, a deviation nor a sum")
     return function(*args, **kwargs)
 
@@ -289,10 +289,8 @@ def rms_norm(function: Function, args: tuple[Any, ...], kwargs: dict[str, Any]) 
 def _fused_norm(function: Function, call: dict[str, Any], centre: bool, eps: float) -> Tensor:
     x = call.pop("input")
     eps = call["eps"] if call.get("eps") is not None else eps
-    output: Tensor = FusedNorm.apply(
-        x, lambda x: function(x, **call), tuple(call["normalized_shape"]), call.get("weight"), eps, centre
-    )
-    return output
+    shape = tuple(call["normalized_shape"])
+    return applied(FusedNorm, x, lambda x: function(x, **call), shape, call.get("weight"), eps, centre)
 
 
 # --- the tables ---------------------------------------------------------------------------------------------------------
@@ -306,8 +304,10 @@ _LINEAR = """
     add __add__ __radd__ __iadd__ add_ sub __sub__ __rsub__ __isub__ sub_ subtract neg __neg__ sum mean cumsum
     view reshape view_as reshape_as expand expand_as flatten unflatten transpose transpose_ permute t T mT movedim swapaxes
     contiguous clone to type type_as float double half bfloat16 cuda cpu detach requires_grad_ alias
-    unsqueeze unsqueeze_ squeeze squeeze_ unbind chunk split tensor_split split_with_sizes narrow select index_select select_scatter
-    __getitem__ __setitem__ gather broadcast_to scatter scatter_ scatter_add scatter_add_ index_add index_add_ index_put index_put_ index_copy_
+    unsqueeze unsqueeze_ squeeze squeeze_ unbind chunk split tensor_split split_with_sizes narrow select index_select
+    select_scatter
+    __getitem__ __setitem__ gather broadcast_to scatter scatter_ scatter_add scatter_add_ index_add index_add_ index_put
+    index_put_ index_copy_
     cat concat concatenate stack hstack vstack repeat repeat_interleave tile roll flip tril triu diagonal
     where masked_fill masked_fill_ masked_scatter masked_scatter_ copy_ fill_ zero_ lerp
     topk sort max amax min amin take_along_dim
@@ -318,7 +318,10 @@ _ADDED_PRODUCT = "baddbmm addmm addbmm addmv addcmul"
 _QUOTIENT = "div __truediv__ __itruediv__ div_ divide true_divide"
 _CONSTANT = "rsqrt sqrt std var var_mean std_mean norm vector_norm linalg_vector_norm logsumexp"
 _GATE = "sigmoid"
-_GENERIC_POINTWISE = "tanh leaky_relu elu celu selu hardswish hardtanh relu6 mish softsign tanhshrink hardshrink softshrink asinh atan sin expm1 log1p"
+_GENERIC_POINTWISE = """
+    tanh leaky_relu elu celu selu hardswish hardtanh relu6 mish softsign tanhshrink hardshrink softshrink asinh atan sin expm1
+    log1p
+"""
 _PIECEWISE_LINEAR = "abs relu"
 _POWER = "pow __pow__ square"
 _CLAMP = "clamp clip clamp_min clamp_max"

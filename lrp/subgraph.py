@@ -74,8 +74,14 @@ class Graph:
 
     def edges(self) -> list[Edge]:
         """All edges, by block, as records."""
-        columns = (self.edge_layer, self.edge_source, self.edge_target, self.edge_weight, self.edge_ov, self.edge_qk)
-        return [Edge(*row) for row in zip(*(column.tolist() for column in columns), strict=True)]
+        places = (self.edge_layer, self.edge_source, self.edge_target)
+        values = (self.edge_weight, self.edge_ov, self.edge_qk)
+        return [Edge(*row) for row in zip(*(c.long().tolist() for c in places), *(c.tolist() for c in values), strict=True)]
+
+    def _edge(self, index: int) -> Edge:
+        layer, source, target = (int(column[index]) for column in (self.edge_layer, self.edge_source, self.edge_target))
+        weight, ov, qk = (float(column[index]) for column in (self.edge_weight, self.edge_ov, self.edge_qk))
+        return Edge(layer, source, target, weight, ov, qk)
 
     def strongest_path(self) -> list[Edge]:
         """From the sink down to an embedding: at each node the edge of largest |weight|, last block first.
@@ -89,8 +95,7 @@ class Graph:
             if not len(here):
                 break
             best = here[self.edge_weight[here].abs().argmax()]
-            columns = (self.edge_layer, self.edge_source, self.edge_target, self.edge_weight, self.edge_ov, self.edge_qk)
-            path.append(Edge(*(column[best].item() for column in columns)))
+            path.append(self._edge(int(best)))
             position = path[-1].source
         return path
 

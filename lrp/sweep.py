@@ -247,7 +247,8 @@ class Sweep:
             gy = gradient.to(local.y.device)
             keep = t + 1 < len(gradients) or self.visitor is not None
             # Under CP-LRP no relevance reaches attention's scores: their gradient is None.
-            gx, *others = torch.autograd.grad(local.y, [local.x, *extra], gy, retain_graph=keep, allow_unused=True)
+            inputs: Any = [local.x, *extra]
+            gx, *others = torch.autograd.grad(local.y, inputs, gy, retain_graph=keep, allow_unused=True)
             if self.visitor is not None:
                 self.visitor.visit(index, t, local, gy, gx, others)
             found.append(relevance_of(local.x, gx))
@@ -273,7 +274,8 @@ class _Relay:
 def relevance_of(x: Tensor, gradient: Tensor) -> Tensor:
     """R = Σ_d x ⊙ ∂̃Δℓ/∂x, [batch, n]; summed in float32 at least, whatever the model's dtype."""
     wide = torch.promote_types(x.dtype, torch.float32)
-    return torch.linalg.vecdot(x.detach().to(wide), gradient.to(wide))
+    relevance: Tensor = torch.linalg.vecdot(x.detach().to(wide), gradient.to(wide))
+    return relevance
 
 
 def _at(x: Tensor, index: Tensor) -> Tensor:
