@@ -12,7 +12,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from .errors import ModelError
 from .lrp import Audit, Engine
 from .lrp.footprint import shapes_only
-from .lrp.memory import Plan, free_memory, gibibytes, plan
+from .lrp.memory import Plan, free_memory, plan, readable
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ def _free_beside_weights(weights: int) -> tuple[dict[str, int], str]:
         ""
         if left > 0
         else (
-            f"The weights ({gibibytes(weights)}) do not fit on {device} ({gibibytes(free[device])} free): load the model with "
+            f"The weights ({readable(weights)}) do not fit on {device} ({readable(free[device])} free): load the model with "
             "parallelize=True or offload_folder=…; what follows is what its devices must have free beside what they hold."
         )
     )
@@ -79,9 +79,7 @@ def _on_meta(model: str, dtype: str, trust_remote_code: bool) -> Any:
         config = AutoConfig.from_pretrained(model, trust_remote_code=trust_remote_code)
         wanted = (getattr(config, "dtype", None) or torch.float32) if dtype == "auto" else getattr(torch, dtype)
         with torch.device("meta"):
-            made = AutoModelForCausalLM.from_config(
-                config, dtype=wanted, attn_implementation="sdpa", trust_remote_code=trust_remote_code
-            )
+            made = AutoModelForCausalLM.from_config(config, dtype=wanted, trust_remote_code=trust_remote_code)
     except (OSError, ValueError, AttributeError, ImportError) as error:
         first = str(error).strip().split("\n")[0]
         raise ModelError(f"{model!r} gives no causal language model of transformers: {first}") from error
@@ -93,13 +91,13 @@ def told(diagnosis: Diagnosis) -> str:
     found = diagnosis.plan
     lines = [
         diagnosis.model,
-        f"{diagnosis.parameters:,} parameters, {gibibytes(found.weights)} of weights, {diagnosis.audit.depth} decoder blocks "
+        f"{diagnosis.parameters:,} parameters, {readable(found.weights)} of weights, {diagnosis.audit.depth} decoder blocks "
         f"at {diagnosis.audit.blocks}",
         *([diagnosis.homeless] if diagnosis.homeless else []),
         "",
         f"Without a graph: {found.sentence}",
         f"With a graph:    {diagnosis.graph_plan.sentence}",
-        f"Beyond the weights: {gibibytes(found.peak)}, with a graph {gibibytes(diagnosis.graph_plan.peak)}",
+        f"Beyond the weights: {readable(found.peak)}, with a graph {readable(diagnosis.graph_plan.peak)}",
     ]
     lines += _devices(found.devices)
     width = max(len(operation) for operation, _, _ in diagnosis.audit.operations)
@@ -110,7 +108,7 @@ def told(diagnosis: Diagnosis) -> str:
 
 def _devices(devices: Mapping[str, Any]) -> list[str]:
     return [
-        f"  {name}: {gibibytes(need.free)} free; one graph needs {gibibytes(need.graph)}, block by block "
-        f"{gibibytes(need.blockwise)}, with hidden states on the host {gibibytes(need.offload)}"
+        f"  {name}: {readable(need.free)} free; one graph needs {readable(need.graph)}, block by block "
+        f"{readable(need.blockwise)}, with hidden states on the host {readable(need.offload)}"
         for name, need in devices.items()
     ]
