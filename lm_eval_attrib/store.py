@@ -6,6 +6,8 @@ each write shards (:mod:`.shards`), which are merged here.
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timezone
@@ -35,6 +37,8 @@ _SEALED: dict[str, str | bool | int | float | list[str]] = {
     "autoload_known_extensions": "false",
     "lock_configuration": "true",
 }
+# What the system says of a write that it refuses: DuckDB passes it on within errors of any kind.
+_UNWRITABLE = ("Could not write", *map(os.strerror, (errno.ENOSPC, errno.EFBIG, errno.EDQUOT, errno.EROFS, errno.EIO)))
 _CHILDREN = tuple(table for table in LAYOUT if table != "failures")
 
 
@@ -264,11 +268,12 @@ def _why(error: duckdb.Error, path: Path, *, read_only: bool) -> StoreError:
     if "lock on file" in text:
         return Locked(f"{path} is open in another process, and DuckDB lets only one write; wait for it, or end it. {first}")
     if "different configuration" in text:
-        return Locked(f"{path} is open for writing in this process; close that store first")
+        return Locked(f"{path} is already open in this process, for writing or reading where this is the other; close it first")
     if "not a valid DuckDB database" in text:
         return NotADatabase(f"{path} exists and is not a DuckDB database; choose another path")
     if "database file with version number" in text or "storage version" in text.lower():
         return WrongSchema(f"{path} was written by another DuckDB than the installed {duckdb.__version__} reads. {first}")
-    if isinstance(error, duckdb.IOException | duckdb.FatalException | duckdb.PermissionException):
+    system = isinstance(error, duckdb.IOException | duckdb.FatalException | duckdb.PermissionException)
+    if system or any(sign in text for sign in _UNWRITABLE):
         return (NotADatabase if read_only else NotWritable)(f"{path} cannot be {'read' if read_only else 'written'}: {first}")
     return StoreError(f"{path}: {first}")
