@@ -24,7 +24,7 @@ from .mode import Observer, RuleMode
 from .objectives import passes
 from .pair import Pair
 from .rules import METHODS, TABLES
-from .sweep import MEMORY_MODES, Batch, MemoryMode, PassResult, Sweep
+from .sweep import MEMORY_MODES, Batch, MemoryMode, PassResult, Sweep, Visitor
 
 log = logging.getLogger(__name__)
 
@@ -132,6 +132,37 @@ class Engine:
             assemble(pair, found[index], self.rule, visitors.get(index), self.seed + index) for index, pair in enumerate(pairs)
         ]
 
+    @contextmanager
+    def prepared(self, input_ids: Sequence[int]) -> Iterator[None]:
+        """The model with frozen weights and dropout off, audited: for code that runs sweeps of its own."""
+        with quiet(self.model):
+            if not self._audited:
+                self.audit(input_ids)
+            yield
+
+    def sweep(self, memory: MemoryMode, visitor: Visitor | None = None) -> Sweep:
+        """A sweep under this engine's rules."""
+        return Sweep(self.decoder, self._rules, memory, visitor, check_replay=not self._replays)
+
+    def stretch(self, input_ids: Sequence[int], first: int, last: int) -> tuple[Tensor, Tensor]:
+        """Blocks ``first`` … ``last`` in one autograd graph under the rules: its leaf and its output, each [1, n, d]."""
+        kept: dict[str, Tensor] = {}
+
+        def enter(index: int, hidden: Tensor) -> tuple[Tensor, Tensor]:
+            if index == first:
+                hidden = kept["leaf"] = hidden.detach().requires_grad_()
+            return hidden, hidden
+
+        def leave(index: int, hidden: Tensor) -> Tensor:
+            if index == last:
+                kept["output"] = hidden
+            return hidden if first <= index < last else hidden.detach()
+
+        ids = torch.tensor([list(input_ids)], device=self.decoder.device)
+        with torch.enable_grad(), self._rules(None):
+            self.decoder.capture(ids, enter=enter, leave=leave)
+        return kept["leaf"], kept["output"]
+
     # --- one batch ---------------------------------------------------------------------------------------------------
 
     def _run(
@@ -145,8 +176,7 @@ class Engine:
             try:
                 if self.rule == "integrated_gradients":
                     return self._integrated(batch, mode), None
-                sweep = Sweep(self.decoder, self._rules, mode, visitor, check_replay=not self._replays)
-                results = sweep.run(batch)
+                results = self.sweep(mode, visitor).run(batch)
                 self._replays = self._replays or mode != "graph"
                 return results, visitor
             except (torch.OutOfMemoryError, MemoryError) as error:
