@@ -5,12 +5,12 @@ An evaluation is never harmed: :func:`explain_run` returns, whatever happens, an
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from .contrast import STRATEGIES, Verdict
 from .errors import ArgumentError
 from .profiles import load_profiles
-from .records import Failure, Run, TaskSummary
+from .records import Contrast, Failure, Run, TaskSummary
 from .session import ExplainReport, Host, Session
 from .settings import Settings
 from .store import Store
@@ -54,6 +54,7 @@ def explain_run(
     failures: Sequence[Failure],
     settings: Settings,
     judge: Verdict | None = None,
+    pairs: Mapping[str, Contrast] | None = None,
 ) -> ExplainReport:
     """Explain a sample of ``failures`` and write everything to the database; what an earlier run explained is not done again.
 
@@ -67,6 +68,7 @@ def explain_run(
         failures: the failures of this process.
         settings: the ``attrib_*`` arguments.
         judge: scores a new response with the task's own metric, for strategies that try responses.
+        pairs: by failure_id, pairs that are known and not searched for.
     """
     session = Session(lm, run, settings)
     if settings.limit == 0:
@@ -74,7 +76,7 @@ def explain_run(
     with session.keeping():
         session.begin(summaries, failures)
     with session.keeping():
-        session.explain(judge)
+        session.explain(judge, pairs or {})
     with session.keeping():
         session.end()
     return session.outcome()

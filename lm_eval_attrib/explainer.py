@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -50,14 +50,23 @@ class Explainer:
         tokenizer: its tokenizer.
         settings: the ``attrib_*`` arguments; ``db``, ``limit`` and ``report`` play no part here.
         judge: scores a new response with the task's own metric, for strategies that try responses.
+        pairs: by failure_id, pairs that are known and not searched for.
 
     Raises:
         ModelError: the model is not decoder-only, or an operation of it has no relevance rule.
         ArgumentError: a profile of ``settings.profiles`` does not hold.
     """
 
-    def __init__(self, model: Any, tokenizer: Tokenizer, settings: Settings, judge: Verdict | None = None) -> None:
+    def __init__(
+        self,
+        model: Any,
+        tokenizer: Tokenizer,
+        settings: Settings,
+        judge: Verdict | None = None,
+        pairs: Mapping[str, Contrast] | None = None,
+    ) -> None:
         self.model, self.tokenizer, self.settings, self.judge = model, tokenizer, settings, judge
+        self._pairs = pairs or {}
         self.engine = self._engine(settings.rule)
         self.engine.audit()
         rival = RIVALS.get(settings.rule) if settings.checks else None
@@ -111,7 +120,7 @@ class Explainer:
         if longest is not None and tokens > longest:
             return Explanation(failure, "not sampled", reason=f"{tokens:,} tokens are more than attrib_max_tokens={longest:,}")
         try:
-            contrast = find_pair(failure, self.bench(failure.task))
+            contrast = self._pairs.get(failure.failure_id) or find_pair(failure, self.bench(failure.task))
             if isinstance(contrast, NoPair):
                 reason = f"{contrast.strategy}: {contrast.reason}"
                 return Explanation(failure, "no pair", reason=reason, seconds=time.perf_counter() - started)

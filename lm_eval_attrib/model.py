@@ -6,14 +6,17 @@ import logging
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
+import torch
 from lm_eval.models.huggingface import HFLM
 from lm_eval.models.utils import normalize_gen_kwargs
 
 from . import plugin
-from .errors import NotDecoderOnly, SeamError
+from .errors import ArgumentError, NotDecoderOnly, SeamError
+from .explain import preflight
 from .records import Continuation
 from .scored import Generated, Ids, ObservingHook, ScoredIds, response_ids
 from .settings import PREFIX, Settings
@@ -33,6 +36,7 @@ class AttribHFLM(HFLM):  # type: ignore[misc]
 
     Raises:
         ArgumentError: an ``attrib_*`` argument that is unknown or does not hold.
+        StoreError: the database cannot be written; nothing has been loaded yet.
         NotDecoderOnly: the model is an encoder-decoder; nothing has been loaded yet.
     """
 
@@ -43,6 +47,7 @@ class AttribHFLM(HFLM):  # type: ignore[misc]
         self.arguments: dict[str, Any] = {"pretrained": pretrained, **arguments}
         self.scored: ScoredIds | None = None
         self._probe: list[tuple[Any, Ids, Ids]] | None = None
+        preflight(self.settings, int(os.environ.get("RANK", "0")))  # before the weights are loaded
         super().__init__(pretrained, **arguments)
         if self.settings.limit == 0:
             return
@@ -210,6 +215,28 @@ class AttribHFLM(HFLM):  # type: ignore[misc]
             yield self
         finally:
             unwatch(self)
+
+
+def load(model_args: str, *, database: Path | None = None, device: str | None = None) -> AttribHFLM:
+    """The model that ``model_args`` names (``pretrained=…,attrib_…=…``), for explaining outside of an evaluation.
+
+    Args:
+        database: The same as ``attrib_db``.
+        device: None for a GPU if there is one.
+
+    Raises:
+        ArgumentError: a model argument does not hold, or the database is named twice.
+    """
+    if database is not None and "attrib_db=" in model_args:
+        raise ArgumentError("The database is named twice: by itself and by attrib_db. Name it once.")
+    placed = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    extra = {"device": placed, **({"attrib_db": str(database)} if database is not None else {})}
+    lm: AttribHFLM = AttribHFLM.create_from_arg_string(model_args, extra)
+
+    from .harness import unwatch
+
+    unwatch(lm)
+    return lm
 
 
 plugin.register(AttribHFLM)

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .errors import ArgumentError, SamplesError
+from .errors import SamplesError
 from .evaluated import Document, Request
 from .failures import answer_of
 from .verdicts import number
@@ -55,19 +55,10 @@ def attribute_samples(
         SamplesError: a file cannot be read or holds something else; the message names file and line.
         ArgumentError: a model argument does not hold.
     """
-    if database is not None and "attrib_db=" in model_args:
-        raise ArgumentError("The database is named twice: by --db and by attrib_db. Name it once.")
     read = read_samples(samples, task)  # before a model is loaded: a mistake should show at once
-    import torch
+    from .model import load
 
-    from .harness import unwatch
-    from .model import AttribHFLM
-
-    placed = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    extra = {"device": placed, **({"attrib_db": str(database)} if database is not None else {})}
-    lm = AttribHFLM.create_from_arg_string(model_args, extra)
-    unwatch(lm)
-    return lm.explain(read)  # type: ignore[no-any-return]
+    return load(model_args, database=database, device=device).explain(read)
 
 
 def read_samples(paths: Iterable[str | Path], task: str | None = None) -> dict[str, list[dict[str, Any]]]:

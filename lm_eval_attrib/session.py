@@ -16,7 +16,7 @@ from .contrast import Verdict
 from .errors import AttribError, StoreError
 from .explainer import Explainer
 from .progress import Bar, Progress, plan_lines
-from .records import Explanation, Failure, Run, TaskSummary
+from .records import Contrast, Explanation, Failure, Run, TaskSummary
 from .settings import Settings
 from .shards import ShardWriter, merge
 from .sink import Sink
@@ -204,11 +204,11 @@ class Session:
 
     # --- explain -------------------------------------------------------------------------------------------------
 
-    def explain(self, judge: Verdict | None) -> None:
+    def explain(self, judge: Verdict | None, pairs: Mapping[str, Contrast]) -> None:
         """Explain the sample, batch by batch, until it is done or the time is spent."""
         if not self.chosen or self.sink is None:
             return
-        explainer = Explainer(self.lm.model, self.lm.tokenizer, self.settings, judge)
+        explainer = Explainer(self.lm.model, self.lm.tokenizer, self.settings, judge, pairs)
         with self.progress.bar(len(self.chosen)) as bar:
             rest = self._timed(explainer, bar)
             for batch in plan.batches(rest, self.settings.batch_size or BATCH, self.settings.seed):

@@ -73,7 +73,8 @@ def nothing_remains(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def make(tiny: Path, **arguments: Any) -> AttribHFLM:
-    return AttribHFLM(str(tiny), device="cpu", **{"batch_size": 3, **arguments})
+    database = str(tiny.parent / "attributions.duckdb")
+    return AttribHFLM(str(tiny), device="cpu", **{"batch_size": 3, "attrib_db": database, **arguments})
 
 
 def evaluate(lm: Any, manager: TaskManager, *tasks: str, **options: Any) -> dict[str, Any]:
