@@ -1,5 +1,6 @@
 "use strict";
-// Draws the graph: edges in a few strokes (one a colour and strength, however many edges), nodes, axis, text along the foot.
+// Draws the graph: edges by colour and strength, nodes, axis, text along the foot. What only the pointer changes is drawn
+// over a kept picture of the rest.
 (() => {
   const STRENGTHS = 6;
 
@@ -11,7 +12,8 @@
 
   class Painter {
     constructor(canvas, graph, view) {
-      Object.assign(this, { canvas, graph, view, pen: canvas.getContext("2d") });
+      Object.assign(this, { canvas, graph, view, front: canvas.getContext("2d"), kept: document.createElement("canvas") });
+      this.pen = this.kept.getContext("2d");
       this.colours = palette();
       this.largestEdge = Math.max(...graph.data.edges.weight.map(Math.abs), 1e-30);
       this.largestNode = Math.max(...[...graph.relevance.values()].map(Math.abs), 1e-30);
@@ -19,10 +21,26 @@
 
     recolour() { this.colours = palette(); }
 
-    draw(state) {
+    /** Draws everything, or with `pointed` only what the pointer marks over the picture kept from before, or while `moving`
+        only as many of the strongest edges as every machine draws fluently. */
+    draw(state, pointed = false, moving = false) {
       const ratio = window.devicePixelRatio || 1;
       const [width, height] = [Math.round(this.view.width * ratio), Math.round(this.view.height * ratio)];
-      if (this.canvas.width !== width || this.canvas.height !== height) Object.assign(this.canvas, { width, height });
+      for (const canvas of [this.canvas, this.kept]) {
+        if (canvas.width !== width || canvas.height !== height) {
+          Object.assign(canvas, { width, height });
+          pointed = false;
+        }
+      }
+      if (!pointed) this.picture(state, ratio, moving);
+      this.front.setTransform(1, 0, 0, 1, 0, 0);
+      this.front.clearRect(0, 0, width, height);
+      this.front.drawImage(this.kept, 0, 0);
+      this.front.setTransform(ratio, 0, 0, ratio, 0, 0);
+      this.marks(state);
+    }
+
+    picture(state, ratio, moving) {
       this.pen.setTransform(ratio, 0, 0, ratio, 0, 0);
       this.pen.clearRect(0, 0, this.view.width, this.view.height);
       this.pen.save();
@@ -30,7 +48,7 @@
       this.pen.rect(this.view.left - 8, 0, this.view.width, this.view.floor + 8);
       this.pen.clip();
       this.lines();
-      this.edges(state);
+      this.edges(state, moving ? state.edges.filter((edge) => edge < state.fluent) : state.edges);
       this.nodes(state);
       this.pen.restore();
       this.layers();
@@ -49,10 +67,10 @@
       this.pen.stroke();
     }
 
-    edges(state) {
+    edges(state, shown) {
       const { weight, layer, source, target } = this.graph.data.edges;
       const heaps = new Map();
-      for (const edge of state.edges) {
+      for (const edge of shown) {
         const strength = Math.ceil(Math.sqrt(Math.abs(weight[edge]) / this.largestEdge) * STRENGTHS);
         const faded = state.isolated && !state.isolated.edges.has(edge) ? 0 : 1;
         const heap = faded * 100 + strength * 2 + (weight[edge] > 0 ? 1 : 0);
@@ -64,44 +82,77 @@
         this.pen.strokeStyle = heap % 2 ? this.colours.wrong : this.colours.right;
         this.pen.globalAlpha = heap >= 100 ? 0.14 + 0.8 * strength : 0.05;
         this.pen.lineWidth = 0.6 + 3.6 * strength;
-        this.pen.beginPath();
         for (const edge of heaps.get(heap)) {
-          this.pen.moveTo(this.view.x(source[edge]), this.view.y(layer[edge] - 1));
-          this.pen.lineTo(this.view.x(target[edge]), this.view.y(layer[edge]));
-        }
-        this.pen.stroke();
-      }
-      this.pen.globalAlpha = 1;
-      if (state.edge !== null) {
-        this.pen.strokeStyle = this.colours.ink;
-        this.pen.lineWidth = 2;
-        this.pen.beginPath();
-        this.pen.moveTo(this.view.x(source[state.edge]), this.view.y(layer[state.edge] - 1));
-        this.pen.lineTo(this.view.x(target[state.edge]), this.view.y(layer[state.edge]));
-        this.pen.stroke();
-      }
-    }
-
-    nodes(state) {
-      for (const node of state.nodes) {
-        const relevance = this.graph.relevance.get(node) ?? 0;
-        const [x, y] = [this.view.x(this.graph.column(node)), this.view.y(this.graph.layer(node))];
-        if (x < -20 || x > this.view.width + 20) continue;
-        const radius = Math.min(2 + 6 * Math.sqrt(Math.abs(relevance) / this.largestNode), Math.max(2, this.view.step * 0.75));
-        this.pen.globalAlpha = state.isolated && !state.isolated.nodes.has(node) ? 0.1 : 1;
-        this.pen.fillStyle = relevance > 0 ? this.colours.wrong : relevance < 0 ? this.colours.right : this.colours.quiet;
-        this.pen.beginPath();
-        this.pen.arc(x, y, radius, 0, 2 * Math.PI);
-        this.pen.fill();
-        if (node === state.node || node === state.chosen || node === this.graph.sink) {
-          this.pen.strokeStyle = this.colours.ink;
-          this.pen.lineWidth = node === state.node ? 2.5 : 1.5;
+          const [from, to] = [this.view.x(source[edge]), this.view.x(target[edge])];
+          if (Math.max(from, to) < 0 || Math.min(from, to) > this.view.width) continue;
+          // A path of its own for each line: thousands of lines in one path are many times as slow.
           this.pen.beginPath();
-          this.pen.arc(x, y, radius + 3, 0, 2 * Math.PI);
+          this.pen.moveTo(from, this.view.y(layer[edge] - 1));
+          this.pen.lineTo(to, this.view.y(layer[edge]));
           this.pen.stroke();
         }
       }
       this.pen.globalAlpha = 1;
+    }
+
+    radius(node) {
+      const relevance = Math.abs(this.graph.relevance.get(node) ?? 0);
+      return Math.min(2 + 6 * Math.sqrt(relevance / this.largestNode), Math.max(1.5, this.view.step * 0.75));
+    }
+
+    nodes(state) {
+      const heaps = { wrong: [], right: [], quiet: [] };
+      for (const node of state.nodes) {
+        const relevance = this.graph.relevance.get(node) ?? 0;
+        heaps[relevance > 0 ? "wrong" : relevance < 0 ? "right" : "quiet"].push(node);
+      }
+      for (const [colour, nodes] of Object.entries(heaps)) {
+        this.pen.fillStyle = this.colours[colour];
+        this.dots(state, nodes);
+      }
+      this.pen.globalAlpha = 1;
+    }
+
+    dots(state, nodes) {
+      for (const node of nodes) {
+        const [x, y] = [this.view.x(this.graph.column(node)), this.view.y(this.graph.layer(node))];
+        if (x < -20 || x > this.view.width + 20) continue;
+        const radius = this.radius(node);
+        if (state.isolated) this.pen.globalAlpha = state.isolated.nodes.has(node) ? 1 : 0.1;
+        if (radius < 2.5) {
+          this.pen.fillRect(x - radius, y - radius, 2 * radius, 2 * radius);
+          continue;
+        }
+        this.pen.beginPath();
+        this.pen.arc(x, y, radius, 0, 2 * Math.PI);
+        this.pen.fill();
+      }
+    }
+
+    marks(state) {
+      const pen = this.front;
+      pen.save();
+      pen.beginPath();
+      pen.rect(this.view.left - 8, 0, this.view.width, this.view.floor + 8);
+      pen.clip();
+      pen.strokeStyle = this.colours.ink;
+      if (state.edge !== null) {
+        const { layer, source, target } = this.graph.data.edges;
+        pen.lineWidth = 2;
+        pen.beginPath();
+        pen.moveTo(this.view.x(source[state.edge]), this.view.y(layer[state.edge] - 1));
+        pen.lineTo(this.view.x(target[state.edge]), this.view.y(layer[state.edge]));
+        pen.stroke();
+      }
+      for (const node of new Set([this.graph.sink, state.chosen, state.node])) {
+        if (node === null) continue;
+        pen.lineWidth = node === state.node ? 2.5 : 1.5;
+        pen.beginPath();
+        pen.arc(this.view.x(this.graph.column(node)), this.view.y(this.graph.layer(node)), this.radius(node) + 3, 0, 2 * Math.PI);
+        pen.stroke();
+      }
+      pen.restore();
+      if (state.node !== null) this.label(pen, this.graph.column(state.node), true);
     }
 
     layers() {
@@ -120,37 +171,37 @@
 
     // Every token where there is room; else the tokens of the strongest nodes first, as many as fit.
     foot(state) {
-      const importance = new Map();
-      for (const node of state.nodes) {
-        const column = this.graph.column(node);
-        importance.set(column, Math.max(importance.get(column) ?? 0, Math.abs(this.graph.relevance.get(node) ?? 0)));
-      }
-      const wanted = [...this.view.order].sort((a, b) => (importance.get(b) ?? 0) - (importance.get(a) ?? 0));
-      const marked = state.node === null ? null : this.graph.column(state.node);
-      if (marked !== null) wanted.unshift(marked);
       const taken = [];
-      this.pen.font = "12px ui-monospace, Menlo, Consolas, 'DejaVu Sans Mono', monospace";
-      this.pen.textAlign = "right";
-      this.pen.textBaseline = "middle";
-      for (const column of wanted) {
+      for (const column of state.columns) {
         const x = this.view.x(column);
         if (x < this.view.left - 6 || x > this.view.width || taken.some((other) => Math.abs(other - x) < 15)) continue;
         taken.push(x);
-        this.label(this.graph.data.texts[column], x, column === marked);
+        this.label(this.pen, column, false);
       }
       this.pen.fillStyle = this.colours.quiet;
+      this.pen.font = "12px system-ui, sans-serif";
       this.pen.textAlign = "center";
       if (this.view.step > 14) for (const [units] of this.view.gaps) this.pen.fillText("…", this.view.unitX(units), this.view.floor + 12);
     }
 
-    label(text, x, strong) {
-      this.pen.save();
-      this.pen.translate(x, this.view.floor + 14);
-      this.pen.rotate(-Math.PI / 2.6);
-      this.pen.fillStyle = this.colours.ink;
-      if (strong) this.pen.font = `bold ${this.pen.font}`;
-      this.pen.fillText(text.length > 14 ? `${text.slice(0, 13)}…` : text, 0, 0);
-      this.pen.restore();
+    /** A token's text at the foot; `strong` puts it over its neighbours'. */
+    label(pen, column, strong) {
+      const text = this.graph.data.texts[column];
+      pen.save();
+      pen.font = `${strong ? "bold " : ""}12px ui-monospace, Menlo, Consolas, "DejaVu Sans Mono", monospace`;
+      pen.textAlign = "right";
+      pen.textBaseline = "middle";
+      pen.translate(this.view.x(column), this.view.floor + 14);
+      pen.rotate(-Math.PI / 2.6);
+      const shown = text.length > 14 ? `${text.slice(0, 13)}…` : text;
+      if (strong) {
+        const width = pen.measureText(shown).width;
+        pen.fillStyle = this.colours.paper;
+        pen.fillRect(-width - 4, -10, width + 8, 20);
+      }
+      pen.fillStyle = this.colours.ink;
+      pen.fillText(shown, 0, 0);
+      pen.restore();
     }
   }
   window.attribPainter = Painter;

@@ -8,15 +8,28 @@
   const graph = new window.attribSubgraph(data);
   const view = new window.attribView(canvas);
   const painter = new window.attribPainter(canvas, graph, view);
-  const state = { edges: [], nodes: new Set(), isolated: null, chosen: null, node: null, edge: null };
+  const state = { edges: [], nodes: new Set(), columns: [], fluent: 0, isolated: null, chosen: null, node: null, edge: null };
   const pointers = new Map();
+  // Edges drawn while the hand moves; the rest follow when it rests.
+  const FLUENT = 1200;
   let dragged = 0;
 
-  let waiting = false;
-  function redraw() {
-    if (waiting) return;
-    waiting = true;
-    requestAnimationFrame(() => { waiting = false; painter.draw(state); });
+  // "all", "moving" (then "all" once the hand rests) or "pointed"; of several wishes for one frame the first named wins.
+  let wishes = new Set();
+  let rest = 0;
+  function redraw(wish = "all") {
+    if (!wishes.size) requestAnimationFrame(frame);
+    wishes.add(wish);
+  }
+
+  function frame() {
+    const moving = wishes.has("moving") && !wishes.has("all") && state.edges.length > FLUENT;
+    painter.draw(state, !wishes.has("moving") && !wishes.has("all"), moving);
+    if (moving) {
+      clearTimeout(rest);
+      rest = setTimeout(redraw, 150);
+    }
+    wishes = new Set();
   }
 
   const number = (value) => {
@@ -91,19 +104,21 @@
     const found = graph.kept(share);
     state.edges = found.edges;
     state.nodes = found.nodes;
+    state.columns = graph.strongest(found.nodes);
+    state.fluent = [...found.edges].sort((a, b) => a - b)[FLUENT] ?? Infinity;
     element("share-value").textContent = `${element("share").value} %: ${found.edges.length} edges, ${found.nodes.size} nodes`;
-    view.layout(data.columns, new Set([...found.nodes].map((node) => graph.column(node))), data.blocks);
+    view.layout(data.columns, new Set(state.columns), data.blocks);
     view.clamp();
     Object.assign(state, { node: null, edge: null });
-    isolate(state.nodes.has(state.chosen) ? state.chosen : null);
+    isolate(state.nodes.has(state.chosen) ? state.chosen : null, "moving");
   }
 
-  function isolate(node) {
+  function isolate(node, wish = "all") {
     state.chosen = node;
     state.isolated = node === null ? null : graph.through(node, state.edges);
     element("clear").disabled = node === null;
     if (node !== null) showNode(node);
-    redraw();
+    redraw(wish);
   }
 
   function point(event) {
@@ -149,7 +164,7 @@
     else if (edge !== null) showEdge(edge);
     else if (state.chosen !== null) showNode(state.chosen);
     if (node !== null) tell(node);
-    redraw();
+    redraw("pointed");
   }
 
   function tell(node) {
@@ -170,7 +185,7 @@
     dragged += Math.hypot(now[0] - before[0], now[1] - before[1]);
     pointers.set(event.pointerId, now);
     canvas.classList.add("moving");
-    redraw();
+    redraw("moving");
   }
 
   function step(key) {
@@ -220,13 +235,13 @@
     isolate(node === state.chosen ? null : node);
   });
   canvas.addEventListener("pointercancel", (event) => { pointers.delete(event.pointerId); canvas.classList.remove("moving"); });
-  canvas.addEventListener("pointerleave", () => { if (!pointers.size) { Object.assign(state, { node: null, edge: null }); redraw(); } });
+  canvas.addEventListener("pointerleave", () => { if (!pointers.size) { Object.assign(state, { node: null, edge: null }); redraw("pointed"); } });
   canvas.addEventListener("wheel", (event) => {
     // A page that scrolls must go on scrolling: the wheel zooms after a click into the graph, or with Ctrl.
     if (document.activeElement !== canvas && !event.ctrlKey && !event.metaKey) return;
     event.preventDefault();
     view.zoom(Math.exp(-(event.deltaY || event.deltaX) / 400), ...point(event), event.shiftKey);
-    redraw();
+    redraw("moving");
   }, { passive: false });
   canvas.addEventListener("keydown", (event) => {
     const act = keys[event.key];

@@ -51,6 +51,16 @@
       return { edges: found, nodes: new Set([...below, ...above]) };
     }
 
+    /** Columns of `nodes`, those with the strongest node first. */
+    strongest(nodes) {
+      const best = new Map();
+      for (const node of nodes) {
+        const column = this.column(node);
+        best.set(column, Math.max(best.get(column) ?? 0, Math.abs(this.relevance.get(node) ?? 0)));
+      }
+      return [...best].sort((a, b) => b[1] - a[1]).map(([column]) => column);
+    }
+
     /** Rows `[unit, relevance]` of `heads` or `neurons` at a node, strongest first. */
     units(kind, node) {
       const { layer, unit, column, relevance } = this.data[kind];
