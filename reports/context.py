@@ -95,6 +95,8 @@ class IndexPage(Page):
         runs: A section for each run, oldest first.
         example: The failure that shows most (largest clean Δℓ of the best trusted), for somebody new; None if there is none.
         sql: A query to begin with, to copy.
+        queries: Named queries and what they answer.
+        command: How a named query is asked, to copy.
     """
 
     totals: tuple[Fact, ...]
@@ -102,6 +104,8 @@ class IndexPage(Page):
     runs: tuple[RunSection, ...]
     example: Link | None
     sql: str
+    queries: tuple[Fact, ...]
+    command: str
 
 
 # --- a task ------------------------------------------------------------------------------------------------------------

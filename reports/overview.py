@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
+from . import queries
 from .charts import Stack, counted, diverging, stack
 from .context import Fact, FailureRow, IndexPage, Link, RunSection, TaskPage, TaskRow, UnattributedRow
 from .read import Row
@@ -59,6 +61,8 @@ def index_page(site: Site) -> IndexPage:
         runs=tuple(_run_section(site, run) for run in site.runs),
         example=_example(site, explained),
         sql=_FIRST_QUERY,
+        queries=tuple(Fact(query.name, query.summary) for query in queries.load_all() if not query.name.startswith("report_")),
+        command=f"lm-eval-attrib query {shlex.quote(site.database)} labels",
     )
 
 

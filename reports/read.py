@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..store import Store
+from . import queries
 
 Row = Mapping[str, Any]
 #: A table by column: name → values, all of one length.
@@ -18,25 +19,6 @@ Columns = Mapping[str, Sequence[Any]]
 #: Whole failures read at a time: one query a view reads them all.
 BATCH = 32
 
-_RUNS = """
-SELECT * REPLACE (strftime(started_at, '%Y-%m-%d %H:%M') AS started_at, strftime(finished_at, '%Y-%m-%d %H:%M') AS finished_at)
-FROM runs WHERE $run IS NULL OR run_id = $run ORDER BY runs.started_at, run_id
-"""
-_TASKS = "SELECT * FROM tasks WHERE $run IS NULL OR run_id = $run ORDER BY run_id, task, filter"
-_FAILURES = """
-SELECT f.failure_id, f.run_id, f.task, f.filter, f.doc_id, left(f.prediction, 400) AS prediction, left(f.gold, 400) AS gold,
-       f.status, left(f.reason, 400) AS reason, f.label, f.pattern, f.trust, f.trust_score,
-       c.strategy, c.target, c.contrast, c.delta_logit, c.clean, c.unclean
-FROM failures f LEFT JOIN contrasts c USING (failure_id)
-WHERE $run IS NULL OR f.run_id = $run
-ORDER BY f.run_id, f.task, f.filter, f.status <> 'attributed', f.doc_id, f.failure_id
-"""
-_SEGMENT_MEANS = """
-SELECT f.run_id, f.task, f.filter, s.segment, avg(s.relevance_norm) AS mean, count(*) AS failures
-FROM segments s JOIN failures f USING (failure_id)
-WHERE ($run IS NULL OR f.run_id = $run) AND isfinite(s.relevance_norm)
-GROUP BY ALL ORDER BY f.run_id, f.task, f.filter, abs(mean) DESC, s.segment
-"""
 #: The pair without its ids, which may be thousands.
 _CONTRAST = "* EXCLUDE (input_ids, target_ids, contrast_ids)"
 #: View → its rows for a batch of failures, in the order that pages show them.
@@ -77,7 +59,7 @@ class Reader:
         self._run = run
 
     def _rows(self, query: str) -> list[dict[str, Any]]:
-        rows: list[dict[str, Any]] = self._store.sql(query, {"run": self._run}).to_pylist()
+        rows: list[dict[str, Any]] = queries.run(self._store, query, run=self._run).to_pylist()
         return rows
 
     def run_ids(self) -> list[str]:
@@ -86,23 +68,26 @@ class Reader:
 
     def runs(self) -> list[dict[str, Any]]:
         """The view ``runs``, oldest first, times as text."""
-        return self._rows(_RUNS)
+        return self._rows("report_runs")
 
     def tasks(self) -> list[dict[str, Any]]:
         """The view ``tasks``."""
-        return self._rows(_TASKS)
+        query = "SELECT * FROM tasks WHERE $run::VARCHAR IS NULL OR run_id = $run ORDER BY run_id, task, filter"
+        rows: list[dict[str, Any]] = self._store.sql(query, {"run": self._run}).to_pylist()
+        return rows
 
     def failures(self) -> list[dict[str, Any]]:
         """A light row for each failure: long texts cut, without prompt and document."""
-        return self._rows(_FAILURES)
+        return self._rows("report_failures")
 
     def segment_means(self) -> list[dict[str, Any]]:
         """Mean over failures of each segment's sum of normalised relevance, by task."""
-        return self._rows(_SEGMENT_MEANS)
+        return self._rows("report_segments")
 
     def stored_order(self) -> list[str]:
         """Failures as they lie in the file: read in this order, a batch touches few places of the long tables."""
-        return [row["failure_id"] for row in self._rows("SELECT failure_id FROM failures WHERE $run IS NULL OR run_id = $run")]
+        query = "SELECT failure_id FROM failures WHERE $run::VARCHAR IS NULL OR run_id = $run"
+        return [row["failure_id"] for row in self._store.sql(query, {"run": self._run}).to_pylist()]
 
     def details(self, ids: Sequence[str]) -> Iterator[Detail]:
         """Whole failures in the order of ``ids``, read :data:`BATCH` at a time."""
