@@ -1,6 +1,6 @@
 """What ``attrib-hf`` with ``attrib_limit=0`` costs beside ``hf``: whole evaluations, taken in turns in one run.
 
-    python bench/harness.py --model ../shared/models/stories260K --rounds 9 --json harness.json
+python bench/harness.py --model ../shared/models/stories260K --rounds 9 --json harness.json
 """
 
 from __future__ import annotations

@@ -135,7 +135,7 @@ TASKS = {
     """,
 }
 
-SCORING = '''
+SCORING = """
 import numpy as np
 
 CALLS = []
@@ -154,7 +154,7 @@ def mass(doc, results):
 
 def first(items):
     return float(len(items))
-'''
+"""
 
 
 def write(folder: Path) -> Path:
