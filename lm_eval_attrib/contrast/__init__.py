@@ -4,30 +4,36 @@ from __future__ import annotations
 
 from ..errors import ArgumentError
 from ..records import Contrast, Failure, NoPair
+from .annotations import Annotations, export_annotations, read_annotations
 from .answer import Answer
 from .choice import Choice, as_sequence, needs_sequence
+from .judge import Judge, Judges
 from .prefix import Prefix
-from .protocol import Annotation, Budget, JudgePanel, Lookup, Strategy, Verdict, Workbench
+from .protocol import Annotation, Ballot, Budget, JudgePanel, Lookup, Strategy, Verdict, Workbench
 from .reference import Reference
 from .rollout import Rollout
 
 __all__ = [
     "STRATEGIES",
     "Annotation",
+    "Ballot",
     "Budget",
     "JudgePanel",
+    "Judges",
     "Lookup",
     "Strategy",
     "Verdict",
     "Workbench",
     "as_sequence",
+    "export_annotations",
     "find_pair",
     "needs_sequence",
+    "read_annotations",
 ]
 
 #: Every strategy by its name.
 STRATEGIES: dict[str, Strategy] = {
-    strategy.name: strategy for strategy in (Choice(), Answer(), Prefix(), Reference(), Rollout())
+    one.name: one for one in (Choice(), Answer(), Prefix(), Reference(), Rollout(), Judge(), Annotations())
 }
 
 

@@ -47,7 +47,7 @@ def _opens(body: str) -> bool:
     except json.JSONDecodeError as error:
         if error.pos >= len(body) or error.msg.startswith("Unterminated string"):
             return True
-        return "escape" in error.msg and re.search(r"\\u[0-9a-fA-F]{0,3}$", body) is not None
+        return "escape" in error.msg and re.search(r"\\u[0-9a-fA-F]{0,4}$", body) is not None
     return "```".startswith(body[end:].strip())
 
 

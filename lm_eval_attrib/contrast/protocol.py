@@ -26,11 +26,20 @@ class Budget:
     seconds: float = 60.0
 
 
+@dataclass(frozen=True)
+class Ballot:
+    """What judges came to: the token most of them marked (None without a majority), and what they want instead, best first."""
+
+    index: int | None
+    instead: tuple[str, ...]
+    note: str
+
+
 class JudgePanel(Protocol):
     """Judges that mark the first wrong token of a response (see :mod:`.judge`)."""
 
-    def vote(self, question: str, gold: str, tokens: Sequence[str]) -> tuple[int | None, str]:
-        """The index that most judges marked (None without a majority), and what a reader should know of the vote."""
+    def vote(self, question: str, gold: str, tokens: Sequence[str]) -> Ballot:
+        """The judges' votes on the response made of ``tokens``."""
         ...
 
 
