@@ -21,7 +21,7 @@ import pyarrow as pa
 from .errors import Locked, NotADatabase, NotWritable, StoreError, WrongSchema
 from .jsontext import as_json
 from .readers import Readers
-from .records import Run, TaskSummary
+from .records import Explanation, Run, TaskSummary
 from .sink import ENDINGS, Limits, Sink
 from .tables import LAYOUT, Batch
 
@@ -102,6 +102,11 @@ class Store(Sink, Readers):
             ).fetchall()
         if not known:
             raise StoreError(f"run {run_id} is not in {self.path}; begin(run) comes first")
+
+    def add(self, explanation: Explanation) -> None:
+        """Take one explanation (see :meth:`Sink.add`)."""
+        self._refuse_if_read_only()
+        super().add(explanation)
 
     def add_tasks(self, tasks: Sequence[TaskSummary]) -> None:
         """Insert or replace tasks by (run_id, task, filter)."""
@@ -184,6 +189,8 @@ class Store(Sink, Readers):
             self.path.parent.mkdir(parents=True, exist_ok=True)
             if self.path.exists() and self.path.stat().st_size == 0:
                 self.path.unlink()  # mktemp's, or a first write on a full disk: nothing is in it, and DuckDB refuses it
+        except (FileExistsError, NotADirectoryError) as error:
+            raise NotWritable(f"{self.path} cannot be written: {error.filename} is a file, not a folder") from error
         except OSError as error:
             raise NotWritable(f"{self.path} cannot be written: {error.strerror}") from error
 
@@ -223,8 +230,7 @@ class Store(Sink, Readers):
     def _transaction(self, connection: duckdb.DuckDBPyConnection | None = None) -> Iterator[duckdb.DuckDBPyConnection]:
         """All of it or nothing. After an error the file is opened anew when next needed: DuckDB gives up on a database
         whose log it could not write."""
-        if self.read_only:
-            raise StoreError(f"{self.path} was opened for reading only; Store.create opens it for writing")
+        self._refuse_if_read_only()
         connection = connection or self._open
         try:
             connection.execute("BEGIN")
@@ -237,6 +243,10 @@ class Store(Sink, Readers):
             if isinstance(error, duckdb.Error):
                 raise _why(error, self.path, read_only=False) from error
             raise
+
+    def _refuse_if_read_only(self) -> None:
+        if self.read_only:
+            raise StoreError(f"{self.path} was opened for reading only; Store.create opens it for writing")
 
     def _abandon(self, connection: duckdb.DuckDBPyConnection) -> None:
         self._connection = None

@@ -61,10 +61,8 @@ def test_a_full_explanation_comes_back(tmp_path: Path) -> None:
         assert np.float32(layers["relevance"]).reshape(3, 5).tolist() == np.asarray(given.layers).tolist()
 
         assert store.nodes("f0007").to_pydict()["layer"] == [-1, 0, 1]
-        assert store.edges("f0007").to_pylist()[1] == {
-            **{"failure_id": "f0007", "layer": 1, "source": 1, "target": 1},
-            **{"weight": 2.5, "ov": 2.0, "qk": 0.5},
-        }
+        edge = {"failure_id": "f0007", "layer": 1, "source": 1, "target": 1, "weight": 2.5, "ov": 2.0, "qk": 0.5}
+        assert store.edges("f0007").to_pylist()[1] == edge
         assert store.heads("f0007").to_pydict()["head"] == [3]
         assert store.neurons("f0007").to_pydict()["neuron"] == [100, 7]  # the largest first
         assert store.rows("graph_figures", "f0007").drop_columns(["failure_id"]).to_pylist() == [vars(given.blocks[0])]
@@ -87,7 +85,7 @@ def test_one_continuation_is_the_response_or_the_gold_one(
     assert (row["chosen"], row["correct"]) == (chosen, correct)
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
+@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
 @given(st.integers(1, 3).flatmap(lambda count: st.tuples(*(explanations(number) for number in range(count)))))
 def test_whatever_the_records_allow_comes_back(tmp_path: Path, added: tuple[Explanation, ...]) -> None:
     path = tmp_path / "any.duckdb"
@@ -167,11 +165,8 @@ def test_tasks_count_what_became_of_their_failures(tmp_path: Path) -> None:
         counted, other = store.tasks("run-a").to_pylist()
         assert store.tasks().num_rows == 2
         assert store.tasks("another").num_rows == 0
-    assert counted == {
-        **{"run_id": "run-a", "task": "gsm8k", "metric": "exact_match", "filter": "strict-match"},
-        **{"documents": 50, "failures": 30, "score": 0.25, "attributed": 3, "clean": 2},
-        **{"no_pair": 1, "not_sampled": 1, "errors": 1, "not_attributable": ""},
-    }
+    counts = {"attributed": 3, "clean": 2, "no_pair": 1, "not_sampled": 1, "errors": 1}
+    assert counted == vars(TASK) | {"documents": 50} | counts
     assert (other["attributed"], other["score"], other["not_attributable"]) == (0, None, "a perplexity")
 
 
@@ -186,10 +181,15 @@ def test_the_buffer_is_written_when_it_is_due(tmp_path: Path, limits: Limits) ->
 
 def test_what_was_explained_is_stored_when_an_exception_ends_the_session(tmp_path: Path) -> None:
     path = tmp_path / "runs.duckdb"
-    with pytest.raises(KeyboardInterrupt), Store.create(path) as store:
-        store.begin(RUN)
-        store.add(explanation(1))
-        raise KeyboardInterrupt
+
+    def interrupted() -> None:
+        with Store.create(path) as store:
+            store.begin(RUN)
+            store.add(explanation(1))
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
     with Store.open(path) as store:
         assert store.known("run-a") == {"f0001": "attributed"}
 

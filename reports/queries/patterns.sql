@@ -1,4 +1,5 @@
--- How the input misled the model, by task: overweighted irrelevant tokens (OIT), underweighted relevant ones (URT), or both
+-- How the input misled the model, by task: the patterns of labelled failures
+-- OIT: overweighted irrelevant tokens; URT: underweighted relevant tokens; or both.
 -- $run = null: only runs whose id starts so
 SELECT
     r.model,
