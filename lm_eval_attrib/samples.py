@@ -144,7 +144,7 @@ def read_tasks(samples: Mapping[str, Any], render: Render | None = None) -> list
     Raises:
         SamplesError: something is not a sample; the message says which.
     """
-    given = samples.get("samples", samples) if "results" in samples else samples
+    given = samples.get("samples", {}) if "results" in samples else samples
     if not isinstance(given, Mapping) or not given:
         raise SamplesError("There are no samples: evaluate with log_samples=True, and give its samples (task → list).")
     return [_sampled_task(str(name), rows, render) for name, rows in given.items()]
