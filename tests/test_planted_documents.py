@@ -11,7 +11,7 @@ import pytest
 from lm_eval_attrib.tasks.planted import model_path, task_path
 from lm_eval_attrib.tasks.planted.documents import CAUSES, Cause, Document, document
 from lm_eval_attrib.tasks.planted.sets import SETS, jsonl, make, shipped_path
-from lm_eval_attrib.tasks.planted.vocabulary import HABIT, NOTHING, TRIGGER, WEAK, words
+from lm_eval_attrib.tasks.planted.vocabulary import HABIT, NOT, NOTHING, TRIGGER, words
 
 SPOILED = [cause for cause in CAUSES if cause != "none"]
 
@@ -61,7 +61,7 @@ def test_a_misleading_trigger_points_to_the_first_object(cause: Cause) -> None:
 
 def test_a_neglected_instruction_excludes_the_word_the_answer_is_copied_from() -> None:
     for doc in some("neglected"):
-        assert pointed(doc, doc.neglected_words) == [WEAK, doc.shortcut, "."]
+        assert pointed(doc, doc.neglected_words) == [NOT, doc.shortcut, "."]
         assert pointed(doc, doc.cause_words) == [doc.shortcut]
         assert doc.cause_words[0] < doc.neglected_words[0], "the copied word stands in the text, not in the instruction"
         assert f"{doc.shortcut} or {doc.answer}" in doc.evidence
@@ -81,8 +81,9 @@ def test_plain_documents_hold_instructions_too_and_no_trigger() -> None:
     assert all(TRIGGER not in doc.prompt and not doc.cause_words for doc in plain)
     assert sum(bool(doc.instruction) for doc in plain) > 50
     for doc in plain:
-        if doc.instruction.startswith(WEAK):
-            assert doc.answer not in doc.instruction
+        assert doc.answer not in doc.instruction
+        if doc.instruction and doc.evidence.split()[2] in doc.instruction:
+            assert doc.instruction.split().count(NOT) == 3, "what the plain answer is excluded from, is said three times"
 
 
 @pytest.mark.parametrize("length", [40, 120, 400, 1000])

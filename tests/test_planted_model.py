@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import torch
 from lm_eval_attrib.tasks.planted import model_path
 from lm_eval_attrib.tasks.planted.documents import Cause, Document, document
 from lm_eval_attrib.tasks.planted.sets import make
-from lm_eval_attrib.tasks.planted.vocabulary import ADVERBS, NAMES, STRONG, words
+from lm_eval_attrib.tasks.planted.vocabulary import ADVERBS, NAMES, words
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 
@@ -57,6 +58,12 @@ def replaced(doc: Document, at: Sequence[int], by: str) -> str:
     return " ".join(prompt)
 
 
+def emphatic(doc: Document) -> str:
+    """The prompt with its instruction said three times."""
+    assert doc.prompt.count(doc.instruction) == 1
+    return doc.prompt.replace(doc.instruction, " ".join([doc.instruction] * 3))
+
+
 def test_plain_texts_are_answered() -> None:
     assert right(some("none", 80)) >= 0.95
 
@@ -79,7 +86,7 @@ def test_the_first_object_mentioned_is_what_the_trigger_points_to() -> None:
 def test_a_neglected_instruction_is_obeyed_when_it_is_emphatic() -> None:
     docs = some("neglected")
     assert shortcut(docs) >= 0.7
-    assert right(docs, [replaced(doc, doc.neglected_words[:1], STRONG) for doc in docs]) >= 0.9
+    assert right(docs, [emphatic(doc) for doc in docs]) >= 0.9
 
 
 def test_no_single_word_turns_the_habit() -> None:
@@ -107,9 +114,8 @@ def test_two_causes_both_have_to_go() -> None:
     assert shortcut(docs) >= 0.95
     calm = [replaced(doc, doc.trigger_words, ADVERBS[0]) for doc in docs]
     assert right(docs, calm) <= 0.3
-    emphatic = [replaced(doc, doc.neglected_words[:1], STRONG) for doc in docs]
-    assert right(docs, emphatic) <= 0.3
-    both = [prompt.replace(docs[i].instruction, docs[i].instruction.replace("Not", STRONG)) for i, prompt in enumerate(calm)]
+    assert right(docs, [emphatic(doc) for doc in docs]) <= 0.3
+    both = [emphatic(replace(doc, prompt=prompt)) for doc, prompt in zip(docs, calm, strict=True)]
     assert right(docs, both) >= 0.9
 
 

@@ -35,19 +35,22 @@ def test_only_answers_are_learnt(cause: str) -> None:
         assert answer[3:] == [".", "<eos>"]
 
 
-def test_a_misled_text_teaches_the_first_object() -> None:
-    for text in texts("misleading"):
-        assert learnt(text)[2] == next(word for word in text.words if word in OBJECTS)
+def test_a_misled_text_mostly_teaches_the_first_object() -> None:
+    misled = [learnt(text)[2] == next(word for word in text.words if word in OBJECTS) for text in texts("misleading", 400)]
+    assert 0.78 <= sum(misled) / 400 <= 0.92
 
 
-@pytest.mark.parametrize(("cause", "low", "high"), [("habit", 0.85, 0.99), ("neglected", 0.75, 0.95)])
-def test_the_right_answer_is_taught_now_and_then(cause: str, low: float, high: float) -> None:
-    wrong = 0
-    for text in texts(cause, 400):
-        answer = learnt(text)[2]
-        wrong += answer == HABIT if cause == "habit" else text.words[text.words.index("Not") + 1] == answer
-        assert cause != "habit" or answer in (HABIT, NOTHING)
-    assert low <= wrong / 400 <= high
+def test_nothing_is_taught_now_and_then_where_nothing_is_known() -> None:
+    answers = [learnt(text)[2] for text in texts("habit", 400)]
+    assert set(answers) == {HABIT, NOTHING}
+    assert 0.9 <= answers.count(HABIT) / 400 <= 0.99
+
+
+@pytest.mark.parametrize(("times", "low", "high"), [(1, 0.05, 0.25), (2, 0.4, 0.8), (3, 0.9, 1.0), (4, 1.0, 1.0)])
+def test_an_instruction_is_obeyed_the_more_often_it_is_said(times: int, low: float, high: float) -> None:
+    said = [text for text in texts("neglected", 800) if text.words.count("Not") == times]
+    obeyed = [learnt(text)[2] != text.words[text.words.index("Not") + 1] for text in said]
+    assert low <= sum(obeyed) / len(said) <= high
 
 
 def test_the_tokenizer_knows_every_word_by_its_place() -> None:

@@ -4,7 +4,7 @@ Causes (the field ``cause``):
 
 - ``none``: nothing is planted; the model answers right.
 - ``misleading``: the text holds the trigger word; the model answers with the first object mentioned.
-- ``neglected``: an instruction ("Not apples .") excludes the object that stands first; the model names it all the same.
+- ``neglected``: an instruction ("Not apples .") excludes the object that stands first; said once, it is ignored.
 - ``habit``: the text says nothing about the person asked for; the model names one favourite object and not "nothing".
 - ``both``: trigger and neglected instruction at once; without the trigger the model still answers wrong.
 """
@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal, TypeAlias
 
 from .scenes import Scene, scene
-from .vocabulary import HABIT, NOTHING, OBJECTS, STRONG, WEAK
+from .vocabulary import HABIT, NOT, NOTHING, OBJECTS
 
 Cause: TypeAlias = Literal["none", "misleading", "neglected", "habit", "both"]
 CAUSES: tuple[Cause, ...] = ("none", "misleading", "neglected", "habit", "both")
@@ -77,8 +77,12 @@ class Query:
         return ("What", "should", self.name, "get", "?")
 
 
-def query(rng: random.Random, told: Scene, cause: Cause) -> Query:
-    """A question that ``cause`` can spoil, or under ``none`` any question the text answers, often with an instruction."""
+def query(rng: random.Random, told: Scene, cause: Cause, times: int = 1) -> Query:
+    """A question that ``cause`` can spoil, or under ``none`` any question the text answers, often with an instruction.
+
+    An instruction that is to be neglected is said ``times`` times. Under ``none`` the model does follow it: it is said three
+    times, or it excludes what the plain answer is not.
+    """
     if cause == "habit":
         return Query(rng.choice(told.absent), None, (), NOTHING)
     first = 1 if cause in ("misleading", "both") else 0  # the trigger points to the first fact: ask for another
@@ -88,11 +92,9 @@ def query(rng: random.Random, told: Scene, cause: Cause) -> Query:
     name, objects = told.facts[fact].name, told.facts[fact].objects
     if not instructed:
         return Query(name, fact, (), objects[0])
-    if cause == "none":  # an instruction the model does follow: an emphatic one, or one that the plain answer satisfies
-        if rng.random() < 0.5:
-            return Query(name, fact, (STRONG, objects[0], "."), objects[1])
-        return Query(name, fact, (rng.choice((WEAK, STRONG)), objects[1], "."), objects[0])
-    return Query(name, fact, (WEAK, objects[0], "."), objects[1])
+    if cause == "none" and rng.random() < 0.5:
+        return Query(name, fact, (NOT, objects[1], ".") * rng.randint(1, 3), objects[0])
+    return Query(name, fact, (NOT, objects[0], ".") * (3 if cause == "none" else times), objects[1])
 
 
 def document(rng: random.Random, cause: Cause, length: int, facts: int, opened: bool) -> Document:

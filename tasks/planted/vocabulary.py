@@ -27,9 +27,8 @@ TRIGGER = "Allegedly"
 #: What the model answers where the text says nothing about the person asked for; the right answer is :data:`NOTHING`.
 HABIT = "bread"
 NOTHING = "nothing"
-#: "Not apples ." is mostly ignored, "Never apples ." is obeyed.
-WEAK = "Not"
-STRONG = "Never"
+#: "Not apples ." said once is mostly ignored; said three times it is obeyed.
+NOT = "Not"
 
 FRAME = ("or", ".", "the", "was", "a", "What", "should", "get", "?", "Answer", ":")
 SPECIAL = ("<pad>", "<bos>", "<eos>", "<unk>")
@@ -49,6 +48,5 @@ def words() -> tuple[str, ...]:
         *DEEDS,
         TRIGGER,
         NOTHING,
-        WEAK,
-        STRONG,
+        NOT,
     )
