@@ -27,6 +27,11 @@ class Experiment:
     after: float | None = None
     controls: list[float] = field(default_factory=list)
 
+    @property
+    def turned(self) -> bool:
+        """Whether it was run and left Δℓ ≤ 0."""
+        return self.after is not None and self.after <= 0
+
     def row(self, before: float) -> Check:
         """The outcome as the store keeps it."""
         assert self.after is not None
@@ -36,7 +41,7 @@ class Experiment:
             amount=self.amount,
             delta_before=before,
             delta_after=self.after,
-            turned=self.after <= 0,
+            turned=self.turned,
             control=sum(self.controls) / drawn if drawn else None,
             control_turned=sum(value <= 0 for value in self.controls) / drawn if drawn else None,
             detail=self.detail,
@@ -56,25 +61,26 @@ def mask(subject: Subject, check: str, words: Sequence[int]) -> Experiment:
     return Experiment(check, len(words), variant, draw, subject.told(words))
 
 
-def shift(subject: Subject, check: str, amount: float) -> Experiment | None:
-    """Add ``amount`` to the attention on the relevant segments; the control does so for about as many tokens of other words.
+def shift(subject: Subject, check: str, amount: float, segments: frozenset[str]) -> Experiment | None:
+    """Add ``amount`` to the attention on relevant ``segments``; the control does so for about as many tokens of other words.
 
-    None where no relevant segment is known.
+    The explained position is never shifted: it is the one that reads. None where the segments hold no other token.
     """
-    if not subject.relevant_positions:
+    moved = [i for i in sorted(subject.relevant_positions) if subject.segments[i] in segments and i != subject.length - 1]
+    if not moved:
         return None
     others = [word for word in range(len(subject.maskable)) if subject.outside(word)]
 
     def draw(rng: random.Random) -> Variant | None:
         positions: list[int] = []
         for word in rng.sample(others, len(others)):
-            if len(positions) >= len(subject.relevant_positions):
+            if len(positions) >= len(moved):
                 break
             positions += subject.maskable[word]
         return Variant(shifted=tuple(sorted(positions)), shift=amount) if positions else None
 
-    variant = Variant(shifted=tuple(sorted(subject.relevant_positions)), shift=amount)
-    return Experiment(check, amount, variant, draw, ", ".join(sorted(subject.relevant)))
+    names = sorted({subject.segments[i] for i in moved})
+    return Experiment(check, amount, Variant(shifted=tuple(moved), shift=amount), draw, ", ".join(names))
 
 
 def ablate_nodes(subject: Subject, count: int) -> Experiment | None:

@@ -5,7 +5,7 @@ A label can be recomputed from the rows of the ``checks`` view: nothing else dec
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from .records import Check
@@ -21,7 +21,7 @@ DELETION = "deletion_curves"
 CHECKS: dict[str, str] = {
     MASK_TOP: "mask the words with the most relevance; amount: words",
     MASK_OUTSIDE: "mask those of the top-ranked words that lie outside the relevant segments; amount: words",
-    RAISE: "add to the attention scores that the relevant segments get; amount: what is added",
+    RAISE: "add to the attention scores that relevant segments get from the rest, one segment or all; amount: what is added",
     LOWER: "subtract from the attention scores that the relevant segments get; amount: what is added, below zero",
     ABLATE_NODES: "set the hidden states with the most relevance to the mean over positions; amount: hidden states",
     ABLATE_HEADS: "set the outputs of the heads with the most relevance to zero; amount: heads",
@@ -49,7 +49,10 @@ class Thresholds:
         turned_by_chance: a check counts only if a smaller share than this of its random draws turns the answer too. A half:
             what random places do as often as not says nothing about the place.
         draws: random draws wherever a control decides.
-        shift: what is added to (or taken from) attention scores; +3 multiplies a key's weight by up to e³ ≈ 20.
+        shift: what is added to (or taken from) the attention scores of all relevant segments together; +3 multiplies a key's
+            weight by up to e³ ≈ 20.
+        shift_one: what is added to those of one relevant segment alone. It takes more, because nothing else is raised with it,
+            and does no harm: the same on as many random tokens turns next to nothing (docs/checks.md).
         nodes, heads: how many of each are ablated at once: the same small number as words, because ablating much breaks any
             answer.
         rows: prompts run for one failure at most, the unchanged one included: the cost in forwards (deletion curves, which are
@@ -60,6 +63,7 @@ class Thresholds:
     turned_by_chance: float = 0.5
     draws: int = 3
     shift: float = 3.0
+    shift_one: float = 5.0
     nodes: int = 5
     heads: int = 5
     rows: int = 15
@@ -105,42 +109,40 @@ def decide(delta: float, checks: Sequence[Check], thresholds: Thresholds | None 
     return Decision("NC", None, f"NC: {'; '.join([failed, *(_told(check) for check in ablations)])}.")
 
 
-def _with_pattern(label: str, why: str, checks: Iterable[Check], thresholds: Thresholds) -> Decision:
+def _with_pattern(label: str, why: str, checks: Sequence[Check], thresholds: Thresholds) -> Decision:
     """OIT if masking outside the relevant segments turned it, URT if raising the attention on them did."""
-    rows = {check.check: check for check in checks}
-    outside, raised = rows.get(MASK_OUTSIDE), rows.get(RAISE)
+    outside = next((check for check in checks if check.check == MASK_OUTSIDE), None)
+    raised = [check for check in checks if check.check == RAISE]
+    best = next((check for check in raised if convincing(check, thresholds)), None)
     pattern, reasons = [], []
-    if outside is not None and outside.turned:
+    if outside is not None and convincing(outside, thresholds):
         pattern.append("OIT")
         reasons.append(f"OIT, {_told(outside)}")
-    if raised is not None and convincing(raised, thresholds):
+    if best is not None:
         pattern.append("URT")
-        reasons.append(f"URT, {_told(raised)}")
+        reasons.append(f"URT, {_told(best)}")
     if not pattern:
-        tried = [_told(check) for check in (outside, raised) if check is not None]
+        tried = [_told(check) for check in (outside, *raised) if check is not None]
         reasons.append(f"no pattern, {'; '.join(tried)}" if tried else "no pattern, no relevant segments are known")
     return Decision(label, "+".join(pattern) or None, f"{label}: {why}. {'. '.join(_capital(text) for text in reasons)}.")
 
 
 _ACTIONS = {
-    MASK_TOP: ("masking the {n} top-ranked word{s}", "word{s}"),
-    MASK_OUTSIDE: ("masking {n} top-ranked word{s} outside the relevant segments", "word{s}"),
-    RAISE: ("raising attention on the relevant segments by {n}", "place{s}"),
-    LOWER: ("lowering attention on the relevant segments by {n}", "place{s}"),
-    ABLATE_NODES: ("ablating the {n} top-ranked hidden state{s}", "hidden state{s}"),
-    ABLATE_HEADS: ("ablating the {n} top-ranked head{s}", "head{s}"),
-    DELETION: ("masking all {n} word{s}", "word{s}"),
+    MASK_TOP: "masking the {n} top-ranked word{s} ({detail})",
+    MASK_OUTSIDE: "masking {n} top-ranked word{s} outside the relevant segments ({detail})",
+    RAISE: "raising the attention on {detail} by {n}",
+    LOWER: "lowering the attention on {detail} by {n}",
+    ABLATE_NODES: "ablating the {n} top-ranked hidden state{s}",
+    ABLATE_HEADS: "ablating the {n} top-ranked head{s}",
+    DELETION: "masking all {n} word{s}",
 }
 
 
 def _told(check: Check) -> str:
     """One clause: what was done, what it did to Δℓ, what the control did."""
-    action, _ = _ACTIONS[check.check]
     amount = abs(check.amount)
-    text = action.format(n=f"{amount:g}", s="" if amount == 1 else "s")
-    if check.detail and check.check in (MASK_TOP, MASK_OUTSIDE):
-        text += f" ({check.detail})"
-    text += f" takes Δℓ from {number(check.delta_before)} to {number(check.delta_after)}"
+    action = _ACTIONS[check.check].format(n=f"{amount:g}", s="" if amount == 1 else "s", detail=check.detail or "…")
+    text = f"{action} takes Δℓ from {number(check.delta_before)} to {number(check.delta_after)}"
     if check.control is not None:
         text += f" (random places: {number(check.control)}"
         if check.control_turned is not None:

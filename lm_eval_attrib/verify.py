@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import nn
 
@@ -36,6 +36,11 @@ from .trust import rank_agreement, trust
 
 #: How words are masked unless asked otherwise; docs/checks.md has the figures that speak for it.
 DEFAULT_MASKING: Masking = "attention"
+
+#: Masks tried in the first batch: two words turn most of what words turn at all.
+_FIRST_MASKS = 2
+#: Relevant segments whose attention is raised one by one.
+_MOST_SEGMENTS = 3
 
 
 @dataclass(frozen=True)
@@ -102,78 +107,89 @@ class _Checker:
 
     def run(self) -> Decision:
         """All stages; afterwards :meth:`checks` has the rows."""
-        if self.subject.ranked:
-            self._masks_and_attention()
-        else:
-            self.delta = float(self.probe([Variant()]))
+        self._masks()
         if self.delta > 0 and self.subject.ranked:
             turned = self._turned()
             if turned is None or not self._controlled(turned):
                 self._ablations()
-            self._patterns()
+            if self._decision().label in ("M-IA", "M-AG"):
+                self._patterns()
             self._spend_the_rest()
         return self._decision()
 
     def checks(self) -> tuple[Check, ...]:
         """The rows, in the order of :data:`~.labels.CHECKS`."""
         order = list(CHECKS)
-        done = sorted(self.done, key=lambda item: (order.index(item.check), abs(item.amount)))
+        done = sorted(self.done, key=lambda item: (order.index(item.check), abs(item.amount), item.detail))
         return tuple(experiment.row(self.delta) for experiment in done)
 
     # --- stages --------------------------------------------------------------------------------------------------
 
-    def _masks_and_attention(self) -> None:
-        """The plain run, the first masks and both shifts of attention; then more masks until the answer turns."""
-        top = [mask(self.subject, MASK_TOP, self.subject.ranked[:k]) for k in range(1, self.thresholds.max_words + 1)]
-        top = top[: len(self.subject.ranked)]
-        moved = [shift(self.subject, RAISE, self.thresholds.shift), shift(self.subject, LOWER, -self.thresholds.shift)]
-        first = [*top[:2], *(item for item in moved if item is not None)]
+    def _masks(self) -> None:
+        """The plain run, and masks of more and more top-ranked words until the answer turns."""
+        most = min(self.thresholds.max_words, len(self.subject.ranked))
+        top = [mask(self.subject, MASK_TOP, self.subject.ranked[:k]) for k in range(1, most + 1)]
+        first = top[:_FIRST_MASKS]
         self.delta, *after = self.probe([Variant(), *(item.variant for item in first)]).tolist()
         self._keep(first, after)
-        if self.delta > 0 and self._turned() is None and len(top) > 2:
-            self._measure(top[2:])
+        if self.delta > 0 and self._turned() is None:
+            self._measure(top[_FIRST_MASKS:])
 
     def _ablations(self) -> None:
         """Graph nodes and heads, with controls where they turned the answer."""
         found = self._ablated()
         self._measure(found)
         for experiment in found:
-            if experiment.after is not None and experiment.after <= 0:
+            if experiment.turned:
                 self._control(experiment, self.thresholds.draws - 1)
-                if convincing(experiment.row(self.delta), self.thresholds):
+                if self._convinced(experiment.check):
                     return
 
     def _patterns(self) -> None:
-        """What tells OIT from URT, where the label is manifest."""
-        if self._decision().label not in ("M-IA", "M-AG") or not self.subject.relevant_positions:
+        """What tells OIT from URT: masks outside the relevant segments, and more attention on each of these."""
+        subject, most = self.subject, self.thresholds.max_words
+        if not subject.relevant_positions:
             return
         turned = self._turned()
-        masked = self.subject.ranked[: int(turned.amount) if turned else self.thresholds.max_words]
-        outside = [word for word in self.subject.ranked if self.subject.outside(word)][: self.thresholds.max_words]
-        if outside:
-            experiment = mask(self.subject, MASK_OUTSIDE, outside)
-            if turned is not None and all(self.subject.outside(word) for word in masked):
-                same = mask(self.subject, MASK_OUTSIDE, masked)
-                same.after, same.controls = turned.after, turned.controls
-                self.done.append(same)
-            else:
-                self._measure([experiment])
-        for item in self.done:
-            if item.check == RAISE and item.after is not None and item.after <= 0:
+        if turned is not None and all(subject.outside(word) for word in subject.ranked[: int(turned.amount)]):
+            # The words that turned it lie outside: the same experiment, already run.
+            self.done.append(replace(turned, check=MASK_OUTSIDE))
+        else:
+            outside = [word for word in subject.ranked if subject.outside(word)][:most]
+            self._measure([mask(subject, MASK_OUTSIDE, outside)] if outside else [])
+        self._measure(self._raised())
+        found = [item for item in self.done if item.check in (MASK_OUTSIDE, RAISE) and not item.controls and item.turned]
+        for item in sorted(found, key=lambda item: (item.check, item.after)):
+            if item.check == MASK_OUTSIDE or not self._convinced(RAISE):
                 self._control(item, self.thresholds.draws - 1)
 
-    def _spend_the_rest(self) -> None:
-        """What decides nothing but lets a reader compare, as far as the budget goes: first ablations, then bare controls."""
-        if not any(item.check in (ABLATE_NODES, ABLATE_HEADS) for item in self.done):
-            self._measure(self._ablated())
-        bare = [item for item in self.done if not item.controls]
-        for item in sorted(bare, key=lambda item: (item.check == MASK_TOP, -item.amount)):
-            self._control(item, 1)
+    def _raised(self) -> list[Experiment]:
+        """More attention on each relevant segment alone, then a little more on all."""
+        names = sorted({self.subject.segments[position] for position in self.subject.relevant_positions})
+        alone = [shift(self.subject, RAISE, self.thresholds.shift_one, frozenset({name})) for name in names]
+        return [item for item in (*alone[:_MOST_SEGMENTS], *self._shifted(RAISE)) if item is not None]
+
+    def _shifted(self, check: str) -> list[Experiment]:
+        amount = self.thresholds.shift if check == RAISE else -self.thresholds.shift
+        found = shift(self.subject, check, amount, self.subject.relevant)
+        return [] if found is None else [found]
 
     def _ablated(self) -> list[Experiment]:
         nodes = ablate_nodes(self.subject, self.thresholds.nodes)
         heads = ablate_heads(self.subject, self.thresholds.heads, self.heads)
         return [item for item in (nodes, heads) if item is not None]
+
+    def _spend_the_rest(self) -> None:
+        """What decides nothing but lets a reader compare, as far as the budget goes: shifts, ablations, then bare controls."""
+        done = {item.check for item in self.done}
+        more = [item for check in (RAISE, LOWER) if check not in done for item in self._shifted(check)]
+        if not done & {ABLATE_NODES, ABLATE_HEADS}:
+            more += self._ablated()
+        # Half of what is left: each row needs its control.
+        self._measure(more[: self._left // 2])
+        bare = [item for item in self.done if not item.controls]
+        for item in sorted(bare, key=lambda item: (item.check == MASK_TOP, -item.amount)):
+            self._control(item, 1)
 
     # --- running -------------------------------------------------------------------------------------------------
 
@@ -198,12 +214,15 @@ class _Checker:
 
     def _turned(self) -> Experiment | None:
         """The mask of fewest top words that turned the answer."""
-        turned = [item for item in self.done if item.check == MASK_TOP and item.after is not None and item.after <= 0]
+        turned = [item for item in self.done if item.check == MASK_TOP and item.turned]
         return min(turned, key=lambda item: item.amount, default=None)
 
     def _controlled(self, experiment: Experiment) -> bool:
         self._control(experiment, self.thresholds.draws)
         return convincing(experiment.row(self.delta), self.thresholds)
+
+    def _convinced(self, check: str) -> bool:
+        return any(convincing(item.row(self.delta), self.thresholds) for item in self.done if item.check == check)
 
     def _decision(self) -> Decision:
         return decide(self.delta, self.checks(), self.thresholds)

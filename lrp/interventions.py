@@ -36,8 +36,9 @@ class Variant:
 
     Attributes:
         masked: token positions that are masked.
-        shifted: token positions whose keys get ``shift`` added to every score that they or a later token give them, in every
-            block and head.
+        shifted: token positions whose keys get ``shift`` added to every score that a later token gives them, in every block and
+            head. Tokens that are shifted themselves read on as before: what the rest of the prompt makes of a segment is
+            changed, not how the segment reads itself.
         shift: what is added to the scores (softmax inputs, nats); negative lowers attention.
         nodes: hidden states ``(layer, position)`` replaced by the mean over the prompt's positions at that layer; layer -1 is
             the embeddings, l the output of block l. The mean, because it holds what all positions share: a zero is far from
@@ -190,13 +191,15 @@ class _AttentionSites(TorchFunctionMode):
             return None
         index = (queries, keys, like.dtype, like.device)
         if index not in self.biases:
-            columns = torch.zeros(len(self.variants), 1, 1, keys, dtype=like.dtype)
-            hidden = torch.zeros(len(self.variants), 1, 1, keys, dtype=torch.bool)
+            shape = (len(self.variants), 1, 1, keys)
+            shifts, inside, hidden = torch.zeros(shape, dtype=like.dtype), torch.zeros(shape).bool(), torch.zeros(shape).bool()
             for row, variant in enumerate(self.variants):
-                columns[row, ..., list(variant.shifted)] = variant.shift
+                shifts[row, ..., list(variant.shifted)] = variant.shift
+                inside[row, ..., list(variant.shifted)] = True
                 hidden[row, ..., list(variant.masked if self.masked else ())] = True
             later = torch.ones(queries, keys, dtype=torch.bool, device=like.device).tril(-1)
-            bias = columns.to(like.device).expand(-1, -1, queries, -1)
+            kept = inside[..., :queries].transpose(-1, -2).to(like.device)  # rows of queries that are shifted themselves
+            bias = shifts.to(like.device).expand(-1, -1, queries, -1).masked_fill(kept, 0.0)
             self.biases[index] = bias.masked_fill(hidden.to(like.device) & later, -torch.inf)
         return self.biases[index]
 

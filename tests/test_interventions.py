@@ -76,7 +76,7 @@ def test_attention_changes_equal_a_mask_that_the_model_is_given(
         for key in range(len(IDS)):
             if key > query or (key in masked and key != query):
                 mask[query, key] = -torch.inf
-            elif key in shifted:
+            elif key in shifted and query not in shifted:
                 mask[query, key] = amount
     expected = plain(model, input_ids=torch.tensor([IDS]), attention_mask=mask[None, None])
     found = Probe(model, PAIR)([Variant(masked=masked, shifted=shifted, shift=amount)])
@@ -105,7 +105,8 @@ def test_one_attention_by_hand(form: str) -> None:
             for query in range(6):
                 keys = [i for i in range(query + 1) if i not in variant.masked or i == query]
                 scores = torch.stack([q[row, head, query] @ k[row, head // 2, i] / 2 for i in keys])
-                scores += torch.tensor([variant.shift if i in variant.shifted else 0.0 for i in keys])
+                moved = [i in variant.shifted and query not in variant.shifted for i in keys]
+                scores += variant.shift * torch.tensor(moved).double()
                 expected = scores.softmax(0) @ v[row, head // 2, keys]
                 if (0, head, query) in variant.heads:
                     expected = torch.zeros_like(expected)

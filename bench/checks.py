@@ -1,0 +1,141 @@
+"""What the causal checks of a failure cost: ``python bench/checks.py``.
+
+Prints, for prompts of several lengths, how many prompts the checks run and how many forwards of the same prompt their time is
+worth (both at most 15 is the aim), for an answer that the first word turns and for one that nothing turns. The attribution
+itself is not counted; deletion curves, which are an extra, stand in a column of their own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from lm_eval_attrib.lrp import Pair
+from lm_eval_attrib.lrp.interventions import MASKINGS, Masking
+from transformers import AutoModelForCausalLM, PreTrainedModel, Qwen3Config
+
+from lm_eval_attrib.labels import Thresholds
+from lm_eval_attrib.records import UnitTable
+from lm_eval_attrib.subject import Subject
+from lm_eval_attrib.verify import DEFAULT_MASKING, verify
+
+
+def random_model(width: int, blocks: int, seed: int) -> PreTrainedModel:
+    """A Qwen3-shaped decoder with random weights: cost does not depend on what it learnt."""
+    torch.manual_seed(seed)
+    config = Qwen3Config(
+        vocab_size=4096,
+        hidden_size=width,
+        intermediate_size=3 * width,
+        num_hidden_layers=blocks,
+        num_attention_heads=width // 32,
+        num_key_value_heads=width // 64,
+        head_dim=32,
+        max_position_embeddings=4096,
+    )
+    model: PreTrainedModel = AutoModelForCausalLM.from_config(config)
+    return model.eval()
+
+
+def subject(model: PreTrainedModel, length: int, seed: int) -> Subject:
+    """A prompt with a random attribution, heads and hidden states to ablate, and a quarter of it relevant."""
+    generator = torch.Generator().manual_seed(seed)
+    ids = torch.randint(3, 4096, (length,), generator=generator)
+    with torch.no_grad():
+        target, contrast = model(input_ids=ids[None]).logits[0, -1].topk(2).indices.tolist()
+    blocks = model.config.num_hidden_layers
+    heads = UnitTable(layer=[0] * 4, unit=[0, 1, 2, 3], position=[length - 1] * 4, relevance=[4.0, 3.0, 2.0, 1.0])
+    return Subject(
+        pair=Pair(ids.tolist(), target, contrast),
+        relevance=torch.randn(length, generator=generator),
+        words=[[i] for i in range(1, length)],
+        special=[i == 0 for i in range(length)],
+        segments=["evidence" if i < length // 4 else "template" for i in range(length)],
+        relevant=frozenset({"evidence"}),
+        layers=torch.rand(blocks + 1, length, generator=generator),
+        heads=heads,
+    )
+
+
+def seconds(run: Callable[[], object], repeats: int) -> float:
+    """The median time of ``repeats`` runs after one that warms up."""
+    run()
+    times = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        run()
+        times.append(time.perf_counter() - start)
+    return statistics.median(times)
+
+
+def cost(model: PreTrainedModel, length: int, masking: Masking, repeats: int, turned: bool) -> dict[str, float | bool]:
+    """Rows and forwards' worth for one prompt. ``turned``: the first word's mask must turn the answer, else nothing may."""
+    found = next(
+        (one for one in (subject(model, length, seed) for seed in range(200)) if _fits(model, one, masking, turned)), None
+    )
+    if found is None:
+        raise SystemExit(f"no prompt of {length} tokens whose answer {'turns' if turned else 'stays'} among 200")
+    ids = torch.tensor([list(found.pair.input_ids)])
+
+    def forward() -> object:
+        with torch.no_grad():
+            return model(input_ids=ids, use_cache=False, logits_to_keep=1)
+
+    once = seconds(forward, 4 * repeats)
+    checks = seconds(lambda: verify(model, found, masking=masking), repeats)
+    both = seconds(lambda: verify(model, found, masking=masking, curves=True), repeats)
+    done = verify(model, found, masking=masking, curves=True)
+    return {
+        "length": length,
+        "turned": turned,
+        "rows": done.rows,
+        "forwards": checks / once,
+        "curve_rows": done.curve_rows,
+        "curve_forwards": (both - checks) / once,
+        "forward_seconds": once,
+    }
+
+
+def _fits(model: PreTrainedModel, one: Subject, masking: Masking, turned: bool) -> bool:
+    """Found with few rows: only the first mask, or all of them, are tried."""
+    tried = verify(model, replace(one, relevant=frozenset()), Thresholds(rows=3 if turned else 6), masking=masking)
+    top = [check for check in tried.checks if check.check == "mask_top_words"]
+    if turned:
+        return bool(top) and top[0].turned
+    return len(top) == 5 and not any(check.turned for check in top)
+
+
+def main() -> None:
+    """Prints the table; ``--json`` also writes it."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--lengths", type=int, nargs="+", default=[64, 256, 1024])
+    parser.add_argument("--width", type=int, default=256)
+    parser.add_argument("--blocks", type=int, default=6)
+    parser.add_argument("--masking", choices=MASKINGS, default=DEFAULT_MASKING)
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--json", type=Path)
+    given = parser.parse_args()
+    model = random_model(given.width, given.blocks, seed=0)
+    print(f"{'tokens':>7}{'turned':>8}{'rows':>6}{'forwards':>10}{'curve rows':>12}{'curve forwards':>16}{'one forward':>14}")
+    rows = []
+    for length in given.lengths:
+        for turned in (True, False):
+            row = cost(model, length, given.masking, given.repeats, turned)
+            rows.append(row)
+            print(
+                f"{length:7}{turned!s:>8}{row['rows']:6}{row['forwards']:10.1f}{row['curve_rows']:12}"
+                f"{row['curve_forwards']:16.1f}{1000 * row['forward_seconds']:11.1f} ms"
+            )
+    if given.json:
+        result = {"checks": rows, "rows": max(row["rows"] for row in rows), "forwards": max(row["forwards"] for row in rows)}
+        given.json.write_text(json.dumps(result, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
