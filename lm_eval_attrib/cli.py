@@ -160,6 +160,26 @@ def compare(database: Path, run_id: str | None, model_args: str, device: str | N
     _ended(compare_runs(database, model_args, run_id=run_id, device=device))
 
 
+@main.command()
+@DATABASE
+@click.option("--export", "out", type=FILE, help="Write the wrong generated answers here, to be filled in.")
+@click.option("--import", "file", type=FILE, help="Check a file that was filled in.")
+@click.option("--run", "run_id", help="The run; by default the file's only run.")
+@click.option("--tokenizer", help="The model's tokenizer, where the run's model cannot be found under its name.")
+def annotate(database: Path, out: Path | None, file: Path | None, run_id: str | None, tokenizer: str | None) -> None:
+    """Mark pairs by hand: --export a CSV of responses with numbered tokens, fill it in, --import it."""
+    from . import annotate as annotations
+
+    if (out is None) == (file is None):
+        raise ArgumentError("annotate takes one of --export FILE and --import FILE.")
+    if out is not None:
+        count = annotations.export(database, out, run_id=run_id, tokenizer=tokenizer)
+        click.echo(f"{count} responses in {out}: fill in token, contrast and comment, then --import it.")
+    if file is not None:
+        count = annotations.check(database, file, run_id=run_id)
+        click.echo(f"{count} annotations hold. The evaluation with attrib_annotations={file} explains them.")
+
+
 def _ended(outcome: ExplainReport) -> None:
     """What went wrong has been said already; here it becomes the exit code."""
     if outcome.problems:

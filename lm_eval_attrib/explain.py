@@ -7,9 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from .contrast import STRATEGIES, Verdict
-from .errors import ArgumentError
-from .profiles import load_profiles
+from .benches import open_resources
+from .contrast import Verdict
 from .records import Contrast, Failure, Run, TaskSummary
 from .session import ExplainReport, Host, Session
 from .settings import Settings
@@ -26,16 +25,14 @@ def preflight(settings: Settings, rank: int = 0) -> None:
         rank: of several processes only the first touches the database.
 
     Raises:
-        ArgumentError: an unknown strategy, or a profile that does not hold.
+        ArgumentError: an unknown strategy, or a profile or annotations that do not hold.
+        SamplesError: ``attrib_reference`` is no samples file.
         StoreError: the database cannot be written, is locked, is none of this project's, or has another schema version.
         ReportError: the report's folder holds other files.
     """
     if settings.limit == 0:
         return
-    unknown = [name for name in settings.contrast if name not in STRATEGIES]
-    if unknown:
-        raise ArgumentError(f"attrib_contrast names {', '.join(unknown)}; known strategies are {', '.join(STRATEGIES)}.")
-    load_profiles(settings.profiles)
+    open_resources(settings)
     if rank == 0:
         there = settings.db.exists()
         Store.create(settings.db).close()

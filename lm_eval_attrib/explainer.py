@@ -11,11 +11,12 @@ from typing import Any
 import torch
 
 from . import recording
-from .contrast import Budget, Verdict, Workbench, as_sequence, find_pair
+from .benches import Benches
+from .contrast import Verdict, as_sequence, find_pair
 from .errors import AttribError
 from .lrp import Attribution, Engine, GraphRequest, Pair
 from .plan import prompt_tokens
-from .profiles import TaskProfile, load_profiles, profile_for
+from .profiles import TaskProfile
 from .records import Contrast, Explanation, Failure, NoPair
 from .segments import relevant_segments, segment_tokens, words
 from .settings import Settings
@@ -54,7 +55,7 @@ class Explainer:
 
     Raises:
         ModelError: the model is not decoder-only, or an operation of it has no relevance rule.
-        ArgumentError: a profile of ``settings.profiles`` does not hold.
+        AttribError: something that the settings name does not hold (:func:`~.benches.open_resources`).
     """
 
     def __init__(
@@ -65,15 +66,14 @@ class Explainer:
         judge: Verdict | None = None,
         pairs: Mapping[str, Contrast] | None = None,
     ) -> None:
-        self.model, self.tokenizer, self.settings, self.judge = model, tokenizer, settings, judge
+        self.model, self.tokenizer, self.settings = model, tokenizer, settings
         self._pairs = pairs or {}
         self.engine = self._engine(settings.rule)
         self.engine.audit()
         rival = RIVALS.get(settings.rule) if settings.checks else None
         self._rival = self._engine(rival) if rival else None
         self._graph = GraphRequest(prune=True) if settings.graph and settings.rule in RIVALS else False
-        self._profiles = load_profiles(settings.profiles)
-        self._benches: dict[str, Workbench] = {}
+        self._benches = Benches(model, tokenizer, settings, judge)
         self._specials = frozenset(int(token) for token in tokenizer.all_special_ids)
 
     def explain(self, failures: Sequence[Failure]) -> list[Explanation]:
@@ -92,20 +92,6 @@ class Explainer:
                 yield searched
         yield from self._attribute(found)
 
-    def bench(self, task: str) -> Workbench:
-        """The workbench that strategies find pairs of ``task`` at."""
-        if task not in self._benches:
-            self._benches[task] = Workbench(
-                tokenizer=self.tokenizer,
-                model=self.model,
-                profile=profile_for(task, self._profiles),
-                judge=self.judge,
-                strategies=self.settings.contrast,
-                budget=Budget(self.settings.rollouts, float(self.settings.rollout_seconds)),
-                seed=self.settings.seed,
-            )
-        return self._benches[task]
-
     def _engine(self, rule: str) -> Engine:
         return Engine(self.model, rule=rule, memory=self.settings.memory, batch_size=self.settings.batch_size)
 
@@ -120,7 +106,7 @@ class Explainer:
         if longest is not None and tokens > longest:
             return Explanation(failure, "not sampled", reason=f"{tokens:,} tokens are more than attrib_max_tokens={longest:,}")
         try:
-            contrast = self._pairs.get(failure.failure_id) or find_pair(failure, self.bench(failure.task))
+            contrast = self._pairs.get(failure.failure_id) or find_pair(failure, self._benches.of(failure.task))
             if isinstance(contrast, NoPair):
                 reason = f"{contrast.strategy}: {contrast.reason}"
                 return Explanation(failure, "no pair", reason=reason, seconds=time.perf_counter() - started)
@@ -175,10 +161,10 @@ class Explainer:
 
     def _explanation(self, found: _Found, attribution: Attribution, rival: Attribution | None) -> Explanation:
         failure, contrast, ids = found.failure, found.contrast, found.contrast.input_ids
-        profile = self.bench(failure.task).profile
-        target, other = (
-            decode(self.tokenizer, [token], skip_special=False) for token in (contrast.target_id, contrast.contrast_id)
-        )
+        profile = self._benches.of(failure.task).profile
+        whole = contrast.objective == "sequence"
+        target = self._next(ids, contrast.target_ids if whole else (contrast.target_id,))
+        other = self._next(ids, contrast.contrast_ids if whole else (contrast.contrast_id,))
         text = token_text(ids, self.tokenizer, skip_special=False)
         table = recording.token_table(
             ids=ids,
@@ -201,12 +187,12 @@ class Explainer:
         )
         return self._checked(explanation, found, attribution, rival, profile) if self.settings.checks else explanation
 
-    def _next(self, ids: Sequence[int], token: int) -> str:
-        """The text of ``token`` after ``ids``, with the space that some decoders drop at the start of a text."""
+    def _next(self, ids: Sequence[int], following: Sequence[int]) -> str:
+        """The text of ``following`` after ``ids``, with the space that some decoders drop at the start of a text."""
         before = list(ids[-_LOOK_BACK:])
         head = decode(self.tokenizer, before, skip_special=False)
-        whole = decode(self.tokenizer, [*before, token], skip_special=False)
-        return whole[len(head) :] if whole.startswith(head) else decode(self.tokenizer, [token], skip_special=False)
+        whole = decode(self.tokenizer, [*before, *following], skip_special=False)
+        return whole[len(head) :] if whole.startswith(head) else decode(self.tokenizer, following, skip_special=False)
 
     # --- the checks ----------------------------------------------------------------------------------------------
 

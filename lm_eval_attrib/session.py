@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 from . import plan
-from .contrast import Verdict
+from .contrast import Verdict, read_annotations
 from .errors import AttribError, StoreError
 from .explainer import Explainer
 from .progress import Bar, Progress, plan_lines
@@ -151,12 +151,19 @@ class Session:
             raise StoreError(everyone[0].problem or problem)
         self.known = everyone[0].known
         keys = [key for part in everyone for key in part.keys]
-        drawn = plan.draw(keys, self.settings.limit, self.settings.seed)
-        settled = {one for one in drawn if self.known.get(one) in SETTLED}
+        annotated = self._annotated()
+        drawn = plan.draw(keys, self.settings.limit, self.settings.seed) | {
+            k.failure_id for k in keys if k.failure_id in annotated
+        }
+        settled = {one for one in drawn if self.known.get(one) in SETTLED} - annotated
         self.failures, self.already = len(keys), len(settled)
         self._say_plan(keys, drawn, len(settled))
         self.chosen = [one for one in failures if one.failure_id in drawn - settled]
         self._store_undrawn([one for one in failures if one.failure_id not in drawn])
+
+    def _annotated(self) -> set[str]:
+        """Failures whose pair a person has marked, which an earlier run may have explained by another."""
+        return set() if self.settings.annotations is None else set(read_annotations(self.settings.annotations))
 
     def _open(self, summaries: Sequence[TaskSummary]) -> str:
         """Open where this process writes; returns why it cannot. Of several processes each writes shards of its own."""

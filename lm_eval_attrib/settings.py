@@ -79,9 +79,7 @@ class Settings(BaseModel):
     max_seconds: Annotated[Positive | None, _word_means_none("none")] = Field(
         None, description="stop explaining after this long; running again goes on"
     )
-    reference: Text | None = Field(
-        None, description="right answers to compare with: a samples file or a run_id of the database"
-    )
+    reference: Text | None = Field(None, description="right answers to compare with: a samples file of another model's run")
     annotations: Path | None = Field(None, description="a CSV of pairs that a person marked")
     rollouts: Count = Field(64, description="rollouts that strategy rollout may spend on one failure")
     rollout_seconds: Count = Field(60, description="seconds that strategy rollout may spend on one failure")
@@ -114,7 +112,7 @@ class Settings(BaseModel):
         """What of the settings, beside rule and objective, decides what an explanation holds: part of a run's identifier.
 
         Where results go, how many failures are drawn and how memory is used change no explanation, so that a run can be
-        continued with a larger ``attrib_limit``.
+        continued with a larger ``attrib_limit``. Annotations name failures of this very run, so they are no part of it.
         """
         named = {
             "contrast",
