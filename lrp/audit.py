@@ -15,9 +15,16 @@ from .activations import Activations
 from .decoder import BlockCall, Decoder
 from .mode import RuleMode, carries_gradient
 from .rules import Function, Rule
+from .streaming import require_streamable
 
 #: Tokens of the probe: enough to tell a causal model from one that is not, short enough to cost nothing.
 PROBE_TOKENS = 6
+
+
+#: Python autograd functions that are linear maps and whose backward is their gradient, the weight unpacked: so is the rule.
+LINEAR_FUNCTIONS = {
+    f"bitsandbytes.autograd._functions.{name}" for name in ("MatMul4Bit", "MatMul8bitLt", "MatMul8bitFp", "MatMulFP8")
+}
 
 
 @dataclass(frozen=True)
@@ -46,7 +53,9 @@ def audit(
     Raises:
         NoRule: an operation, or an autograd function written in Python, without a rule.
         NotDecoderOnly: a position sees later ones; activations reach a block by another way than its hidden states.
+        ModelError: four-bit weights that are streamed in.
     """
+    require_streamable(decoder.model)
     counts: Counter[tuple[str, str]] = Counter()
     probe = list(input_ids or range(1, PROBE_TOKENS + 1))[:PROBE_TOKENS]
     ids = torch.tensor([probe, [*probe[:-1], (probe[-1] + 1) % 7]], device=decoder.device)
@@ -109,5 +118,6 @@ def _python_functions(output: Tensor) -> Iterator[str]:
         seen.add(node)
         waiting.extend(parent for parent, _ in node.next_functions)
         owner = getattr(type(node), "_forward_cls", None)
-        if owner is not None and not owner.__module__.startswith(__package__ or ""):
-            yield f"{owner.__module__}.{owner.__qualname__}"
+        name = "" if owner is None else f"{owner.__module__}.{owner.__qualname__}"
+        if name and not name.startswith(__package__ or "") and name not in LINEAR_FUNCTIONS:
+            yield name

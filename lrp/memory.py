@@ -26,6 +26,7 @@ from .decoder import BlockCall, Decoder
 from .footprint import Footprint, measure, shapes_only
 from .mode import RuleMode
 from .rules import TABLES
+from .streaming import streamed_bytes
 from .sweep import MEMORY_MODES, MemoryMode
 
 log = logging.getLogger(__name__)
@@ -162,18 +163,15 @@ class Planner:
 
     def _place(self, block: nn.Module) -> tuple[str, int]:
         """The device a block runs on, and the bytes of weights that are streamed in for it."""
-        streamed, device = 0, None
+        device = None
         for module in block.modules():
-            hook = getattr(module, "_hf_hook", None)
-            execution = getattr(hook, "execution_device", None)
+            execution = getattr(getattr(module, "_hf_hook", None), "execution_device", None)
             if execution is not None:
                 device = f"cuda:{execution}" if isinstance(execution, int) else str(execution)
-            if getattr(hook, "offload", False):
-                streamed += sum(p.numel() * p.element_size() for p in module.parameters(recurse=False))
         if device is None:
             weight = next(block.parameters(), None)
             device = self._planned_device if weight is None or weight.is_meta else str(weight.device)
-        return ("cuda:0" if device == "cuda" else device), streamed
+        return ("cuda:0" if device == "cuda" else device), streamed_bytes(block)
 
     def _need(self, device: str, costs: _Costs, matrices: int, free: Mapping[str, int] | None) -> DeviceNeed:
         here = [index for index, (place, _) in enumerate(self._places) if place == device]
