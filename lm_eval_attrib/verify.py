@@ -37,8 +37,6 @@ from .trust import rank_agreement, trust
 #: How words are masked unless asked otherwise; docs/checks.md has the figures that speak for it.
 DEFAULT_MASKING: Masking = "attention"
 
-#: Masks tried in the first batch: two words turn most of what words turn at all.
-_FIRST_MASKS = 2
 #: Relevant segments whose attention is raised one by one.
 _MOST_SEGMENTS = 3
 
@@ -126,14 +124,14 @@ class _Checker:
     # --- stages --------------------------------------------------------------------------------------------------
 
     def _masks(self) -> None:
-        """The plain run, and masks of more and more top-ranked words until the answer turns."""
+        """The plain run, and masks of more and more top-ranked words until the answer turns: mostly by the first or second."""
         most = min(self.thresholds.max_words, len(self.subject.ranked))
         top = [mask(self.subject, MASK_TOP, self.subject.ranked[:k]) for k in range(1, most + 1)]
-        first = top[:_FIRST_MASKS]
-        self.delta, *after = self.probe([Variant(), *(item.variant for item in first)]).tolist()
-        self._keep(first, after)
-        if self.delta > 0 and self._turned() is None:
-            self._measure(top[_FIRST_MASKS:])
+        self.delta, *after = self.probe([Variant(), *(item.variant for item in top[:1])]).tolist()
+        self._keep(top[:1], after)
+        for batch in (top[1:2], top[2:]):
+            if self.delta > 0 and self._turned() is None:
+                self._measure(batch)
 
     def _ablations(self) -> None:
         """Graph nodes and heads, with controls where they turned the answer."""
@@ -141,7 +139,7 @@ class _Checker:
         self._measure(found)
         for experiment in found:
             if experiment.turned:
-                self._control(experiment, self.thresholds.draws - 1)
+                self._control(experiment, self.thresholds.draws)
                 if self._convinced(experiment.check):
                     return
 
@@ -161,7 +159,7 @@ class _Checker:
         found = [item for item in self.done if item.check in (MASK_OUTSIDE, RAISE) and not item.controls and item.turned]
         for item in sorted(found, key=lambda item: (item.check, item.after)):
             if item.check == MASK_OUTSIDE or not self._convinced(RAISE):
-                self._control(item, self.thresholds.draws - 1)
+                self._control(item, self.thresholds.draws)
 
     def _raised(self) -> list[Experiment]:
         """More attention on each relevant segment alone, then a little more on all."""
