@@ -280,9 +280,14 @@ class RankedToken:
 
 @dataclass(frozen=True)
 class LayerStrip:
-    """Relevance of every hidden state; ``data``: rows, tokens, scale and the values (bfloat16, base64, row by row)."""
+    """Relevance of every hidden state; ``top`` and ``bottom`` name its first and last row.
+
+    ``data``: rows, tokens, scale and the values (bfloat16, base64, row by row).
+    """
 
     rows: str
+    top: str
+    bottom: str
     data: Mapping[str, Any]
 
 

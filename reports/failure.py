@@ -64,7 +64,7 @@ def _facts(site: Site, row: Row) -> tuple[Fact, ...]:
     return (
         Fact(visible(row["metric"] or "metric"), number(_whole(row["value"]))),
         Fact("Filter", visible(row["filter"] or "none")),
-        Fact("Model", visible(site.models.get(row["run_id"], "–"))),
+        Fact("Model", site.models.get(row["run_id"], "–")),
         Fact("Rule", site.rules.get(row["run_id"], "–")),
     )
 
@@ -160,7 +160,7 @@ def check_rows(checks: Columns) -> tuple[CheckRow, ...]:
                 control=signed(control),
                 control_turned=percent(checks["control_turned"][i], 2),
                 turned=bool(checks["turned"][i]),
-                detail=shorten(checks["detail"][i] or "", 300),
+                detail=shorten(checks["detail"][i] or "", 140),
                 line=number_line(before, after, control, low, high),
             )
         )
@@ -179,7 +179,7 @@ def _others(site: Site, row: Row) -> tuple[Link, ...]:
     links = []
     for other in same:
         if other["run_id"] != row["run_id"]:
-            model = visible(site.models.get(other["run_id"], "–"))
+            model = site.models.get(other["run_id"], "–")
             words = f"{model}: {other['label'] or other['status']}, Δℓ {signed(other['delta_logit'])}"
             links.append(Link(words, "../" + site.failure_path(other["failure_id"])))
     return tuple(links)

@@ -130,11 +130,11 @@ def layer_strip(layers: NDArray[np.float32], tokens: Columns) -> LayerStrip | No
         "special": [int(value) for value in special],
         "values": base64.b64encode(bfloat16(values).tobytes()).decode("ascii"),
     }
-    words = (
-        f"A row for the embeddings (bottom) and one after each of {values.shape[0] - 1} blocks; a column a token. "
-        "Colour grows with the square root of relevance."
+    blocks = values.shape[0] - 1
+    words = f"A row a layer, a column a token, for {plural(blocks, 'block')}. Colour grows with the square root of relevance."
+    return LayerStrip(
+        words, f"after block {blocks - 1}, the last: next to the prediction", "embeddings: the words themselves", data
     )
-    return LayerStrip(words, data)
 
 
 def bfloat16(values: NDArray[np.float32]) -> NDArray[np.uint16]:

@@ -95,12 +95,13 @@ def _run_section(site: Site, run: Row) -> RunSection:
         Fact("Started", str(run["started_at"] or "–")),
         Fact("Finished", str(run["finished_at"] or "–")),
     ]
-    details = [Fact(visible(str(name)), visible(str(value))) for name, value in sorted(_mapping(run["versions"]).items())]
+    details = [Fact("model", visible(str(run["model"])))]
+    details += [Fact(visible(str(name)), visible(str(value))) for name, value in sorted(_mapping(run["versions"]).items())]
     details += [Fact(visible(str(name)), visible(str(value))) for name, value in sorted(arguments.items())]
     details.append(Fact("run_id", run["run_id"]))
     return RunSection(
         site.run_anchor(run["run_id"]),
-        visible(str(run["model"])),
+        site.models[run["run_id"]],
         tuple(facts),
         tuple(details),
         str(run["status"] or "unknown"),
@@ -152,7 +153,7 @@ def task_page(site: Site, key: TaskKey, task: Row) -> TaskPage:
         Fact("Clean pairs", summary.clean),
         Fact("Metric", summary.metric),
         Fact("Filter", summary.filter or "none"),
-        Fact("Model", visible(str(run["model"]))),
+        Fact("Model", site.models[run["run_id"]]),
         Fact("Rule", str(run["rule"])),
     ]
     unclean = Counter(unclean_reason(row) for row in tried if not row["clean"])
@@ -161,7 +162,7 @@ def task_page(site: Site, key: TaskKey, task: Row) -> TaskPage:
         root="../",
         crumbs=(
             Link("Report", "../index.html"),
-            Link(visible(str(run["model"])), f"../index.html#{site.run_anchor(key.run_id)}"),
+            Link(site.models[run["run_id"]], f"../index.html#{site.run_anchor(key.run_id)}"),
         ),
         database=site.database,
         generator=site.generator,

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from ..errors import ReportError
 from ..records import digest
 from .read import Reader, Row
-from .text import slug
+from .text import model_name, slug
 
 INDEX = "index.html"
 
@@ -46,7 +46,7 @@ class Site:
         self.same_document: dict[tuple[str, str, int], list[dict[str, Any]]] = defaultdict(list)
         for row in self.failures:
             self.same_document[row["task"], row["filter"] or "", row["doc_id"]].append(row)
-        self.models = {row["run_id"]: str(row["model"]) for row in self.runs}
+        self.models = {row["run_id"]: model_name(str(row["model"])) for row in self.runs}
         self.rules = {row["run_id"]: str(row["rule"]) for row in self.runs}
 
     def _add_lost_tasks(self) -> None:

@@ -112,6 +112,13 @@ def pretty_json(value: Any) -> str:
     return visible(json.dumps(value, ensure_ascii=False, indent=2, default=str))
 
 
+def model_name(model: str) -> str:
+    """A model as titles show it: a hub name as it is, a folder by its last two parts."""
+    parts = [part for part in re.split(r"[/\\]", model) if part]
+    local = model.startswith((".", "/", "~", "\\")) or re.match(r"[A-Za-z]:\\", model)
+    return visible("/".join(parts[-2:]) if local and parts else model)
+
+
 def slug(text: str, length: int = 60) -> str:
     """``text`` as part of a file name: letters, digits, ``-`` and ``_`` only; never empty, never hidden."""
     kept = re.sub(r"[^A-Za-z0-9_]+", "-", text).strip("-")[:length].strip("-")

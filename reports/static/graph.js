@@ -257,6 +257,8 @@
   new ResizeObserver(() => { view.clamp(); redraw(); }).observe(canvas);
   window.matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => { painter.recolour(); redraw(); });
   element("tools").hidden = false;
+  // Few blocks need little height; CSS sets the most.
+  canvas.style.height = `${Math.min(canvas.clientHeight, Math.max(330, 150 + 46 * data.blocks))}px`;
   element("share").value = String(data.initial);
   keep();
 })();

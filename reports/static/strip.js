@@ -9,7 +9,7 @@
   const values = decode(data.values);
   let cursor = null;
 
-  // bfloat16 is the upper half of a float32: three significant figures, a half of the size.
+  // bfloat16 is the upper half of a float32: good for two significant digits, in half of the size.
   function decode(base64) {
     const bytes = Uint8Array.from(atob(base64), (letter) => letter.charCodeAt(0));
     const view = new DataView(bytes.buffer);
@@ -109,6 +109,12 @@
     event.preventDefault();
     const from = cursor ?? { row: 0, column: columns() };
     show(from.row + step[0], from.column + step[1]);
+  });
+  // The token that a reader points at elsewhere is marked here too.
+  document.addEventListener("attrib:token", (event) => {
+    if (event.detail.from === "strip" || data.tokens > columns()) return;
+    cursor = { row: 0, column: Math.floor((event.detail.position * columns()) / data.tokens) };
+    later();
   });
   new ResizeObserver(later).observe(canvas);
   window.matchMedia("(prefers-color-scheme: dark)").addEventListener("change", later);
