@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 from typing import Any
 
@@ -132,10 +131,3 @@ _CHECKS = st.builds(Check, _TEXT, st.floats(), st.floats(), st.floats(), st.bool
 
 def _array(values: Any) -> Any:
     return values if isinstance(values, list | tuple) else np.atleast_1d(values)
-
-
-def same(left: Any, right: Any) -> bool:
-    """Equal numbers, NaN with NaN."""
-    if isinstance(left, float) and isinstance(right, float) and math.isnan(left):
-        return math.isnan(right)
-    return bool(left == right)
