@@ -93,16 +93,19 @@ def test_what_was_spent_is_told() -> None:
 
 def test_places_come_in_the_order_in_which_the_model_wavered() -> None:
     continuer = Continuer(tiny_llama(), PROMPT, response(), ALTERNATIVES + 1)
-    shown = list(candidates(read_response(failed().continuations[0], bench(None)), continuer))
+    court = Court.of(failed(), bench(None))
+    shown = list(candidates(read_response(failed().continuations[0], bench(None)), continuer, court))
     margins = []
     with torch.no_grad():
         logits = tiny_llama()(torch.tensor([[*PROMPT, *response()]])).logits[0, len(PROMPT) - 1 :]
-    for place, rivals in shown:
+    for place, margin, rivals in shown:
         best = logits[place].topk(2).values
-        margins.append(float(best[0] - best[1]))
-        assert len(rivals) == ALTERNATIVES
+        margins.append(margin)
+        assert margin == pytest.approx(float(best[0] - best[1]), abs=1e-5)
+        assert rivals[:ALTERNATIVES] == alternatives(place) if place < LENGTH else len(rivals) >= ALTERNATIVES
+        assert "1" in decode(byte_level(), rivals[ALTERNATIVES:])  # of the gold answer
     assert margins == sorted(margins)
-    assert {place for place, _ in shown} == set(range(LENGTH + 1))
+    assert {place for place, _, _ in shown} == set(range(LENGTH + 1))
 
 
 @pytest.mark.parametrize(

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from ..records import Contrast, Failure, NoPair
+from .answer import gold_answers
+from .continuing import continue_with
 from .greedy import Continuer
 from .protocol import Workbench
 from .response import Response, read_response
@@ -13,11 +16,13 @@ from .verdict import Court
 
 #: Alternatives tried at a place: the k highest tokens but the one the model took.
 ALTERNATIVES = 10
+#: The model wavers where the best rival is at least a hundredth as likely as the token it took (nats).
+_WAVERED = math.log(100)
 
 
 @dataclass(frozen=True)
 class Turned:
-    """An alternative that turned the answer right: response place, token, its rank there from 1."""
+    """An alternative that turned the answer right: response place, token, its rank among the place's alternatives."""
 
     place: int
     token: int
@@ -67,49 +72,63 @@ class Rollout:
 
 
 def search(response: Response, court: Court, continuer: Continuer) -> Trial:
-    """Try places in the order in which the model wavered, until the budget is spent.
+    """Try places in the order in which the model wavered, until an alternative turns the answer or the budget is spent.
 
-    The earliest place counts: once an alternative has turned the answer, only places before it are tried.
+    The earliest place counts: after a success the earlier ones are tried too, but only those at which the model wavered. Far
+    from any doubt, some far-fetched word nearly always turns an answer.
     """
     trial = Trial()
     budget = court.bench.budget
-    for place, alternatives in candidates(response, continuer, court.ends):
+    for place, margin, alternatives in candidates(response, continuer, court):
+        if trial.turned and margin > _WAVERED:
+            break
         if trial.turned and place > trial.best.place:
             continue
         room = budget.rollouts - continuer.spent.rollouts
         if room < 1 or continuer.spent.seconds > budget.seconds:
             break
-        tokens = [token for _, token in alternatives][:room]
+        tokens = alternatives[:room]
         limit = max(court.limit - place, 1)
         before = response.source.ids[:place]
         rows = continuer.continue_from(place, tokens, limit, court.ends, court.after(before), budget.seconds)
-        for (rank, token), row in zip(alternatives, rows, strict=False):
+        for rank, row in enumerate(rows):
             if continuer.goes_on(row, limit, court.ends, court.after(before)):
                 continue  # out of time: what it would have come to is not known
             trial.tried += 1
             if court.right((*before, *row)):
-                trial.turned.append(Turned(place, token, rank))
+                trial.turned.append(Turned(place, tokens[rank], rank))
     return trial
 
 
-def candidates(
-    response: Response, continuer: Continuer, ends: frozenset[int] = frozenset()
-) -> Iterator[tuple[int, list[tuple[int, int]]]]:
-    """Places by the margin between the token taken and its best rival, narrowest first, with (rank, token) of each rival."""
+def candidates(response: Response, continuer: Continuer, court: Court) -> Iterator[tuple[int, float, list[int]]]:
+    """Places, narrowest margin first: place, margin (nats) between the token taken and its best rival, rivals best first.
+
+    The rivals are the highest-ranked tokens, and the gold answer's first token however low the model ranks it.
+    """
     ids: Sequence[int] = response.source.ids
+    golden = _golden(response, court)
     spans = response.tokens.spans
     inside = (i for i, (start, end) in enumerate(spans) if start <= response.end and end >= response.start)
-    places = [*inside] if ids and ids[-1] in ends else [*inside, len(ids)]
-    ranked = []
+    places = [*inside] if ids and ids[-1] in court.ends else [*inside, len(ids)]
+    ranked: list[tuple[float, int, list[int]]] = []
     for place in places:
         best = continuer.ranked[place]
         taken = ids[place] if place < len(ids) else best.tokens[0]
         logit = dict(zip(best.tokens, best.logits, strict=True))
-        rivals = [(rank, token) for rank, token in enumerate(best.tokens, start=1) if token != taken][:ALTERNATIVES]
+        rivals = [token for token in best.tokens if token != taken][:ALTERNATIVES]
         if rivals:
-            ranked.append((abs(logit.get(taken, best.logits[-1]) - logit[rivals[0][1]]), place, rivals))
-    for _, place, rivals in sorted(ranked):
-        yield place, rivals
+            margin = abs(logit.get(taken, best.logits[-1]) - logit[rivals[0]])
+            ranked.append((margin, place, [*rivals, *(one for one in golden if one != taken and one not in rivals)]))
+    for margin, place, rivals in sorted(ranked):
+        yield place, margin, rivals
+
+
+def _golden(response: Response, court: Court) -> list[int]:
+    """The first tokens of the gold answer, within a sentence and at the start of a line."""
+    golds = gold_answers(court.failure, court.bench)[:1]
+    before = response.source.prompt_ids
+    written = [continue_with(before, lead + gold, court.bench.tokenizer) for gold in golds for lead in (" ", "")]
+    return list(dict.fromkeys(ids[0] for ids in written if ids))
 
 
 def _told(trial: Trial, continuer: Continuer) -> str:
