@@ -99,7 +99,7 @@ def _failure(row: Row, continuations: Sequence[Row], contrast: Contrast | None) 
             )
             for one in continuations
         ),
-        chosen=chosen[0] if chosen else None,
+        chosen=chosen[0] if chosen and row["output_type"] == "multiple_choice" else None,
         correct=tuple(place for place, one in enumerate(continuations) if one["correct"]),
         golds=tuple(row["golds"]),
     )

@@ -223,7 +223,8 @@ def test_an_explanation_is_whole(model: Any, tokenizer: Any, settings: Settings)
     assert all(len(row) == n for row in found.layers)
     expected = (" red", " blue") if found.contrast.objective == "sequence" else ("r", "b")
     assert (found.figures.target, found.figures.contrast) == expected
-    logits = model(torch.tensor([found.contrast.input_ids])).logits[0, -1]
+    with torch.no_grad():
+        logits = model(torch.tensor([found.contrast.input_ids])).logits[0, -1]
     difference = float(logits[found.contrast.target_id] - logits[found.contrast.contrast_id])
     if found.contrast.objective == "logit_diff":
         assert found.figures.delta_logit == pytest.approx(difference, abs=1e-4)
