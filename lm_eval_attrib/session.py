@@ -177,7 +177,7 @@ class Session:
                 if alone:
                     return ""
                 store.close()
-            self.sink = ShardWriter(self._shards, self.lm.rank)
+            self.sink = ShardWriter(self._shards, self.lm.rank, processes=self.lm.world_size)
             self.sink.begin(self.run)
             if first:
                 self.sink.add_tasks(summaries)

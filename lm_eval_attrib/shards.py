@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 _TEXT, _LONG = pa.string(), pa.int64()
 _JSON_COLUMNS = ("model_args", "versions", "settings")
 _RUNS = pa.schema(
-    [("rank", _LONG), ("at", pa.timestamp("us")), ("status", _TEXT)]
+    [("rank", _LONG), ("processes", _LONG), ("at", pa.timestamp("us")), ("status", _TEXT)]
     + [(field.name, _LONG if field.name == "parameters" else _TEXT) for field in fields(Run)]
 )
 _TASKS = pa.schema(
@@ -47,15 +47,17 @@ class ShardWriter(Sink):
 
     Args:
         folder: of all processes of the run; made if absent.
-        rank: of this process; it only has to differ between processes.
+        rank: of this process, from 0.
+        processes: how many write to the folder: after a resumed run with another number, only the new ones tell how it
+            ended. 0: not known.
 
     Raises:
         NotWritable: the folder cannot be made.
     """
 
-    def __init__(self, folder: str | Path, rank: int, limits: Limits | None = None) -> None:
+    def __init__(self, folder: str | Path, rank: int, limits: Limits | None = None, processes: int = 0) -> None:
         super().__init__(Path(folder).expanduser().absolute(), limits)
-        self.rank = rank
+        self.rank, self.processes = rank, processes
         self._runs: dict[str, Run] = {}
         try:
             self.path.mkdir(parents=True, exist_ok=True)
@@ -104,7 +106,7 @@ class ShardWriter(Sink):
     def _event(self, run: Run, status: str) -> None:
         row: dict[str, Any] = {field.name: getattr(run, field.name) for field in fields(Run)}
         row |= {name: as_json(row[name]) for name in _JSON_COLUMNS}
-        row |= {"rank": self.rank, "at": time.time_ns() // 1000, "status": status}
+        row |= {"rank": self.rank, "processes": self.processes, "at": time.time_ns() // 1000, "status": status}
         self._save("runs", pa.Table.from_pylist([row], schema=_RUNS), self._name())
 
     def _name(self) -> str:
@@ -175,11 +177,12 @@ def _merge_runs(root: Path, store: Store, done: set[str]) -> None:
     news = {row["run_id"] for path in paths if path.stem not in done for row in _read(path).to_pylist()}
     for run_id in sorted(news):
         mine = [event for event in events if event["run_id"] == run_id]
-        latest = {event["rank"]: event for event in mine}  # files are in the order of time
+        last = mine[-1]  # files are in the order of time
+        latest = {event["rank"]: event for event in mine if event["processes"] == last["processes"]}
         statuses = {event["status"] for event in latest.values()}
         status = next(status for status in ("failed", "interrupted", "running", "complete") if status in statuses)
         ended = None if status == "running" else max(event["at"] for event in latest.values())
-        row = {name: value for name, value in mine[-1].items() if name not in ("rank", "at")}
+        row = {name: value for name, value in last.items() if name not in ("rank", "processes", "at")}
         store.put_run({**row, "status": status, "started_at": min(event["at"] for event in mine), "finished_at": ended})
     for path in paths:
         if path.stem not in done:

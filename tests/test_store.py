@@ -86,7 +86,12 @@ def test_one_continuation_is_the_response_or_the_gold_one(
     assert (row["chosen"], row["correct"]) == (chosen, correct)
 
 
-@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=12,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+)
 @given(st.integers(1, 3).flatmap(lambda count: st.tuples(*(explanations(number) for number in range(count)))))
 def test_whatever_the_records_allow_comes_back(tmp_path: Path, added: tuple[Explanation, ...]) -> None:
     path = tmp_path / "any.duckdb"

@@ -153,6 +153,17 @@ def test_a_run_ended_as_its_worst_process_did(tmp_path: Path, endings: tuple[str
         assert (again["status"] == "complete") == (set(endings[:1] + endings[2:]) <= {"complete"})
 
 
+def test_processes_of_an_earlier_start_do_not_tell_how_the_run_ended(tmp_path: Path) -> None:
+    for processes, ending in ((3, "interrupted"), (2, "complete")):
+        for rank in range(processes):
+            with ShardWriter(tmp_path / "shards", rank, processes=processes) as writer:
+                writer.begin(RUN)
+                writer.finish(RUN.run_id, ending)
+        with Store.create(tmp_path / "runs.duckdb") as store:
+            merge(tmp_path / "shards", store)
+            assert store.runs().to_pydict()["status"] == [ending]
+
+
 def test_two_runs_in_one_folder(tmp_path: Path) -> None:
     other = replace(RUN, run_id="run-b", model="org/model-b")
     with ShardWriter(tmp_path / "shards", 0) as writer:
