@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..errors import NoRule, NotDecoderOnly
+from ..errors import NonFiniteRelevance, NoRule, NotDecoderOnly
 from .activations import Activations
 from .decoder import BlockCall, Decoder
 from .mode import RuleMode, carries_gradient
@@ -53,6 +53,7 @@ def audit(
     Raises:
         NoRule: an operation, or an autograd function written in Python, without a rule.
         NotDecoderOnly: a position sees later ones; activations reach a block by another way than its hidden states.
+        NonFiniteRelevance: the probe's hidden states are not finite.
         ModelError: four-bit weights that are streamed in.
     """
     require_streamable(decoder.model)
@@ -77,6 +78,7 @@ def audit(
         logits = decoder.tail(outputs[-1][:, -1:])
     _require_one_way_in(calls)
     if ids.device.type != "meta" and len(probe) > 1:
+        _require_finite(outputs)
         _require_causal(decoder, outputs[-1])
     for name in _python_functions(logits):
         raise NoRule(
@@ -94,6 +96,16 @@ def _require_one_way_in(calls: Sequence[BlockCall]) -> None:
             raise NotDecoderOnly(
                 f"Decoder block {index} is given activations besides its hidden states ({', '.join(named) or 'by position'}). "
                 "Relevance that goes that way would be lost."
+            )
+
+
+def _require_finite(outputs: Sequence[Tensor]) -> None:
+    for index, states in enumerate(outputs):
+        if not bool(states.isfinite().all()):
+            raise NonFiniteRelevance(
+                f"Hidden states are not finite from decoder block {index} on, already for {PROBE_TOKENS} tokens. In "
+                "float16 activations overflow: load the model with dtype=bfloat16 or dtype=float32. In float32 the weights "
+                "themselves are not finite."
             )
 
 
