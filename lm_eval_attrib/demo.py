@@ -59,7 +59,8 @@ def demonstrate(out: Path, limit: int | None = None, more: Sequence[str] = ()) -
     model_args = {"pretrained": str(model_path()), "attrib_db": str(database), "attrib_report": str(report)}
     if limit is not None:
         model_args["attrib_limit"] = str(limit)
-    run(["--model_args", json.dumps(model_args), "--tasks", GROUP, "--include_path", str(task_path()), *more])
+    asked = ["--tasks", GROUP, "--include_path", str(task_path()), "--batch_size", "16"]
+    run(["--model_args", json.dumps(model_args), *asked, *more])
     page = report / "index.html"
     if not page.exists():
         raise AttribError(f"No report was written to {page}. What lm_eval printed above says why.")

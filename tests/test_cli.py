@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 from explanations import RUN, explanation, not_explained
+from lm_eval_attrib.reports import queries
 
 from lm_eval_attrib import __all__ as public
 from lm_eval_attrib import cli, demo, plugin, samples
@@ -18,7 +19,6 @@ from lm_eval_attrib.cli import main
 from lm_eval_attrib.errors import NoRule
 from lm_eval_attrib.explain import ExplainReport
 from lm_eval_attrib.records import TaskSummary
-from lm_eval_attrib.reports import queries
 from lm_eval_attrib.store import Store
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from lm_eval_attrib.reports import queries
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from lm_eval_attrib.annotate import check, export
@@ -16,7 +17,6 @@ from lm_eval_attrib.compare import compare
 from lm_eval_attrib.errors import ArgumentError
 from lm_eval_attrib.explain import explain_run
 from lm_eval_attrib.records import Continuation, Failure, Run, TaskSummary, failure_id
-from lm_eval_attrib.reports import queries
 from lm_eval_attrib.settings import Settings
 from lm_eval_attrib.store import Store
 from lm_eval_attrib.stored import find_run, read_failures
@@ -147,7 +147,7 @@ def test_pairs_are_explained_again_under_another_model(explained: tuple[Path, li
 
 def test_what_cannot_be_compared_is_said(explained: tuple[Path, list[Failure]], tmp_path: Path, tiny: Path) -> None:
     database, _ = explained
-    with pytest.raises(ArgumentError, match="runs of runs.duckdb are: first"):
+    with pytest.raises(ArgumentError, match=r"runs of runs\.duckdb are: first"):
         compare(database, f"pretrained={tiny}", run_id="secnd")
     Store.create(tmp_path / "empty.duckdb").close()
     with pytest.raises(ArgumentError, match="are: none"):
