@@ -26,7 +26,7 @@ from .errors import NotWritable, StoreError
 from .jsontext import as_json
 from .records import Run, TaskSummary
 from .sink import ENDINGS, Limits, Sink
-from .tables import LAYOUT, Batch
+from .tables import LAYOUT, Tables, schema
 
 if TYPE_CHECKING:
     from .store import Store
@@ -90,11 +90,11 @@ class ShardWriter(Sink):
         for path in _files(self.path, "failures"):
             rows = _read(path, ["failure_id", "run_id", "status"]).to_pylist()
             found |= {row["failure_id"]: row["status"] for row in rows if row["run_id"] == run_id}
-        return found | self._buffered(run_id)
+        return found | self._batch.statuses(run_id)
 
-    def _write(self, batch: Batch) -> None:
-        name, ids = self._name(), pa.array(list(batch.failures), _TEXT)
-        for table, rows in batch.tables().items():
+    def _write(self, tables: Tables) -> None:
+        name, ids = self._name(), tables["failures"]["failure_id"].combine_chunks()
+        for table, rows in tables.items():
             kept = rows.drop_columns(["failure"])
             if table != "failures":  # LAYOUT's last: the mark that the flush is whole
                 kept = kept.add_column(0, "failure_id", ids.take(rows["failure"].combine_chunks()))
@@ -151,12 +151,12 @@ def merge(folder: str | Path, store: Store) -> Merged:
         if path.stem in done:
             continue
         try:
-            batch = _batch(root, path.stem)
+            tables = _flush(root, path.stem)
         except StoreError as error:
             problems.append(str(error))
             continue
-        store.write(batch, shard=path.stem)
-        flushes, failures = flushes + 1, failures + len(batch.failures)
+        store.write(tables, shard=path.stem)
+        flushes, failures = flushes + 1, failures + tables["failures"].num_rows
     _merge_tasks(root, store, done)
     _merge_runs(root, store, done)
     if problems:
@@ -168,7 +168,7 @@ def _merge_tasks(root: Path, store: Store, done: set[str]) -> None:
     for path in _files(root, "tasks"):
         if path.stem not in done:
             store.add_tasks([TaskSummary(**row) for row in _read(path).to_pylist()])
-            store.write(Batch(), shard=path.stem)
+            store.write({}, shard=path.stem)
 
 
 def _merge_runs(root: Path, store: Store, done: set[str]) -> None:
@@ -186,11 +186,11 @@ def _merge_runs(root: Path, store: Store, done: set[str]) -> None:
         store.put_run({**row, "status": status, "started_at": min(event["at"] for event in mine), "finished_at": ended})
     for path in paths:
         if path.stem not in done:
-            store.write(Batch(), shard=path.stem)
+            store.write({}, shard=path.stem)
 
 
-def _batch(root: Path, name: str) -> Batch:
-    """The flush called ``name`` as it was written."""
+def _flush(root: Path, name: str) -> Tables:
+    """The tables of the flush called ``name``, as a batch gave them."""
     failures = _read(root / "failures" / f"{name}.parquet")
     ids = failures["failure_id"].combine_chunks()
     tables = {"failures": failures.add_column(0, "failure", pa.array(range(len(ids)), pa.int32()))}
@@ -198,9 +198,8 @@ def _batch(root: Path, name: str) -> Batch:
         path = root / table / f"{name}.parquet"
         if table != "failures" and path.exists():
             rows = _read(path)
-            index = pc.index_in(rows["failure_id"], value_set=ids)
-            tables[table] = rows.set_column(0, "failure", index)
-    return Batch.of(tables)
+            tables[table] = rows.set_column(0, "failure", pc.index_in(rows["failure_id"], value_set=ids))
+    return {table: rows.cast(schema(table)) for table, rows in tables.items()}
 
 
 def _files(root: Path, table: str) -> list[Path]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from .errors import NotWritable
 from .records import Explanation, Run, TaskSummary
-from .tables import Batch
+from .tables import Batch, Tables
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -60,8 +60,8 @@ class Sink(ABC):
         """failure_id → status of everything stored or buffered of a run: what a resumed run need not do again."""
 
     @abstractmethod
-    def _write(self, batch: Batch) -> None:
-        """Store all of the batch or nothing; raises :class:`~lm_eval_attrib.errors.NotWritable`."""
+    def _write(self, tables: Tables) -> None:
+        """Store all of a batch or nothing; raises :class:`~lm_eval_attrib.errors.NotWritable`."""
 
     @abstractmethod
     def _release(self) -> None:
@@ -74,12 +74,12 @@ class Sink(ABC):
             StoreError: the explanation itself cannot be stored; nothing else is affected.
             NotWritable: the buffer was due and could not be written; it is kept.
         """
-        if explanation.failure.failure_id in self._batch.failures:
+        if explanation.failure.failure_id in self._batch:
             self.flush()
         self._batch.add(explanation)
         limits, batch = self.limits, self._batch
         waited = time.monotonic() - self._flushed_at
-        if len(batch.failures) >= limits.failures or batch.rows >= limits.rows or waited >= limits.seconds:
+        if len(batch) >= limits.failures or batch.rows >= limits.rows or waited >= limits.seconds:
             self.flush()
 
     def flush(self) -> None:
@@ -89,11 +89,11 @@ class Sink(ABC):
             NotWritable: it could not be written, a full disk say; the message says what is stored; the buffer is kept.
         """
         self._flushed_at = time.monotonic()
-        waiting = len(self._batch.failures)
+        waiting = len(self._batch)
         if not waiting:
             return
         try:
-            self._write(self._batch)
+            self._write(self._batch.tables())
         except NotWritable as error:
             raise NotWritable(
                 f"{error}. Stored so far: {self.stored} failures of this session. Not stored: the last {waiting}, kept in "
@@ -108,9 +108,6 @@ class Sink(ABC):
             self.flush()
         finally:
             self._release()
-
-    def _buffered(self, run_id: str) -> dict[str, str]:
-        return {failure: status for failure, (run, status) in self._batch.failures.items() if run == run_id}
 
     def __enter__(self) -> Self:
         return self

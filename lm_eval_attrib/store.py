@@ -23,7 +23,7 @@ from .jsontext import as_json
 from .readers import Readers
 from .records import Explanation, Run, TaskSummary
 from .sink import ENDINGS, Limits, Sink
-from .tables import LAYOUT, Batch
+from .tables import LAYOUT, Tables
 
 #: The schema version that this release writes and reads; schema.sql's first lines tell the history.
 VERSION = 1
@@ -118,19 +118,18 @@ class Store(Sink, Readers):
                     f"INSERT OR REPLACE INTO base.tasks ({', '.join(columns)}) VALUES ({', '.join('?' * len(columns))})", row
                 )
 
-    def write(self, batch: Batch, *, shard: str | None = None) -> None:
-        """Write a batch in one transaction, past the buffer; ``shard`` is remembered as merged with it."""
-        tables = batch.tables()
+    def write(self, tables: Tables, *, shard: str | None = None) -> None:
+        """Write a batch's tables in one transaction, past the buffer; ``shard`` is remembered as merged with it."""
         with self._transaction() as connection:
             if tables:
                 self._replace(connection, tables)
             if shard is not None:
                 connection.execute("INSERT OR REPLACE INTO base.shards VALUES ($1, $2)", [shard, _now()])
 
-    def _write(self, batch: Batch) -> None:
-        self.write(batch)
+    def _write(self, tables: Tables) -> None:
+        self.write(tables)
 
-    def _replace(self, connection: duckdb.DuckDBPyConnection, tables: Mapping[str, pa.Table]) -> None:
+    def _replace(self, connection: duckdb.DuckDBPyConnection, tables: Tables) -> None:
         with _registered(connection, "batch_failures", tables["failures"].select(["failure_id"])):
             old = "SELECT key FROM base.failures SEMI JOIN batch_failures USING (failure_id)"
             if connection.execute(f"SELECT count(*) FROM ({old})").fetchall()[0][0]:
@@ -150,7 +149,7 @@ class Store(Sink, Readers):
     def known(self, run_id: str) -> dict[str, str]:
         """failure_id → status of everything stored or buffered of this run."""
         rows = self._open.execute("SELECT failure_id, status FROM base.failures WHERE run_id = $1", [run_id]).fetchall()
-        return dict(rows) | self._buffered(run_id)
+        return dict(rows) | self._batch.statuses(run_id)
 
     def sql(self, text: str, parameters: Mapping[str, Any] | Sequence[Any] | None = None) -> pa.Table:
         """The rows that SQL gives; ``$name`` takes its value from a mapping, ``?`` from a sequence.

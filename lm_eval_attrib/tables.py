@@ -9,14 +9,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
 from functools import cache
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import pyarrow as pa
 
 from .errors import StoreError
 from .jsontext import as_json, texts, unicode_text
-from .records import STATUSES, BlockFigures, Check, Column, Contrast, Explanation, Failure, PairFigures, SegmentSum
+from .records import STATUSES, BlockFigures, Check, Column, Contrast, Explanation, Failure, PairFigures, SegmentSum, Status
 
 _TEXT, _FLAG, _INT, _LONG = pa.string(), pa.bool_(), pa.int32(), pa.int64()
 _FLOAT, _DOUBLE = pa.float32(), pa.float64()  # float32 for a row a token, float64 for a figure a failure
@@ -122,48 +122,56 @@ def schema(table: str) -> pa.Schema:
     return pa.schema([("failure", _INT), *LAYOUT[table].items()])
 
 
+#: Table → its rows, as :meth:`Batch.tables` gives them; ``failures`` is among them.
+Tables: TypeAlias = "Mapping[str, pa.Table]"
+
+
+class _Added(NamedTuple):
+    run_id: str
+    status: Status
+    parts: Mapping[str, pa.RecordBatch]
+
+
 class Batch:
     """Explanations gathered for one write. Values are copied when added: what was passed may change afterwards."""
 
     def __init__(self) -> None:
-        self.failures: dict[str, tuple[str, str]] = {}  # failure_id → (run_id, status)
         self.rows = 0
-        self._parts: dict[str, list[pa.RecordBatch]] = {table: [] for table in LAYOUT}
+        self._added: dict[str, _Added] = {}
 
-    @classmethod
-    def of(cls, tables: Mapping[str, pa.Table]) -> Batch:
-        """The batch with these tables, as :meth:`tables` gives them; ``failures`` is among them."""
-        batch = cls()
-        listed = tables["failures"].select(["failure_id", "run_id", "status"]).to_pylist()
-        batch.failures = {row["failure_id"]: (row["run_id"], row["status"]) for row in listed}
-        batch._parts |= {table: rows.cast(schema(table)).to_batches() for table, rows in tables.items()}
-        batch.rows = sum(rows.num_rows for rows in tables.values())
-        return batch
+    def __len__(self) -> int:
+        """How many failures."""
+        return len(self._added)
+
+    def __contains__(self, failure_id: str) -> bool:
+        return failure_id in self._added
+
+    def statuses(self, run_id: str) -> dict[str, str]:
+        """failure_id → status of the failures of a run."""
+        return {failure_id: added.status for failure_id, added in self._added.items() if added.run_id == run_id}
 
     def add(self, explanation: Explanation) -> None:
-        """Append one explanation, all of it or nothing.
+        """Append one explanation, all of it or nothing, also when Ctrl-C comes in between.
 
         Raises:
             StoreError: its status is unknown, its columns differ in length or hold what their type cannot; the batch is
                 unchanged.
         """
-        failure_id = explanation.failure.failure_id
-        if failure_id in self.failures:
-            raise StoreError(f"failure {failure_id} is already in this batch; write the batch before adding it again")
-        index = len(self.failures)
+        failure = explanation.failure
+        if failure.failure_id in self:
+            raise StoreError(f"failure {failure.failure_id} is already in this batch; write the batch before adding it again")
+        index = len(self)
         try:
             parts = {table: _part(table, index, columns) for table, columns in _rows(explanation).items()}
         except (StoreError, TypeError, ValueError) as error:
-            raise StoreError(f"failure {failure_id} of task {explanation.failure.task} cannot be stored: {error}") from error
-        for table, part in parts.items():
-            self._parts[table].append(part)
-            self.rows += part.num_rows
-        self.failures[failure_id] = (explanation.failure.run_id, explanation.status)
+            raise StoreError(f"failure {failure.failure_id} of task {failure.task} cannot be stored: {error}") from error
+        self.rows += sum(part.num_rows for part in parts.values())
+        self._added[failure.failure_id] = _Added(failure.run_id, explanation.status, parts)
 
-    def tables(self) -> dict[str, pa.Table]:
-        """The tables that have rows, by name, in the order of LAYOUT. In one piece each: DuckDB scans small ones slowly."""
-        whole = {table: pa.Table.from_batches(parts, schema(table)) for table, parts in self._parts.items() if parts}
-        return {table: rows.combine_chunks() for table, rows in whole.items()}
+    def tables(self) -> Tables:
+        """The tables that have rows, in the order of LAYOUT. In one piece each: DuckDB scans many small ones slowly."""
+        parts = {table: [one.parts[table] for one in self._added.values() if table in one.parts] for table in LAYOUT}
+        return {table: pa.Table.from_batches(rows, schema(table)).combine_chunks() for table, rows in parts.items() if rows}
 
 
 def _part(table: str, index: int, columns: Columns) -> pa.RecordBatch:
@@ -183,7 +191,7 @@ def _array(name: str, values: Column | Sequence[Any], arrow_type: pa.DataType) -
             return pa.array(values, arrow_type, from_pandas=False)
         if pa.types.is_string(arrow_type):
             return pa.array(list(values), arrow_type)
-        numbers = np.asarray(values)
+        numbers = np.array(values)  # a copy, which Arrow then need not make
         if numbers.ndim != 1:
             raise ValueError(f"shape {numbers.shape} is not one dimension")
         return pa.array(numbers, arrow_type, from_pandas=False)

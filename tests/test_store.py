@@ -227,6 +227,58 @@ import time; time.sleep(60)
         assert store.tokens("f0001").num_rows == 5
 
 
+INTERRUPTED = """
+import threading, _thread, time
+from explanations import RUN, explanation
+from lm_eval_attrib.sink import Limits
+from lm_eval_attrib.store import Store
+ready = [explanation(number, tokens=2000) for number in range(300)]
+done = 0
+with Store.create(sys.argv[1], Limits(failures=4)) as store:
+    store.begin(RUN)
+    threading.Timer(float(sys.argv[2]), _thread.interrupt_main).start()
+    try:
+        for one in ready:
+            store.add(one)
+            done += 1
+        time.sleep(30)
+    except KeyboardInterrupt:
+        print("interrupted after", done)
+    store.finish("run-a", "interrupted")
+"""
+
+
+@pytest.mark.parametrize("after", [0.05, 0.13, 0.31])
+def test_ctrl_c_at_any_moment_leaves_whole_explanations(tmp_path: Path, after: float) -> None:
+    script = f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r})\n{INTERRUPTED}"
+    path = tmp_path / "runs.duckdb"
+    run = subprocess.run([sys.executable, "-c", script, str(path), str(after)], capture_output=True, text=True, check=False)
+    assert run.stderr == ""
+    done = int(run.stdout.removeprefix("interrupted after "))
+    with Store.open(path) as store:
+        assert len(store.known("run-a")) in (done, done + 1)  # the one that was being added may be in
+        parts = ("tokens", 2000), ("layers", 6000), ("nodes", 3), ("contrasts", 1), ("checks", 2)
+        for view, rows in parts:
+            counts = f"SELECT failure_id, count(*) AS n FROM {view} GROUP BY ALL"
+            found = store.sql(
+                f"SELECT count(*) AS failures FROM failures LEFT JOIN ({counts}) USING (failure_id) WHERE n = {rows}"
+            )
+            assert found.to_pylist() == [{"failures": len(store.known("run-a"))}]
+        assert store.runs().to_pydict()["status"] == ["interrupted"]
+
+
+def test_what_was_added_may_change_afterwards(tmp_path: Path) -> None:
+    column = np.ones(5, dtype=np.float32)
+    full = explanation(1)
+    assert full.tokens is not None
+    with Store.create(tmp_path / "runs.duckdb") as store:
+        store.add(replace(full, tokens=replace(full.tokens, relevance=column), layers=[column]))
+        column[:] = 7
+    with Store.open(tmp_path / "runs.duckdb") as store:
+        assert store.tokens("f0001").to_pydict()["relevance"] == [1.0] * 5
+        assert store.layers("f0001").to_pydict()["relevance"] == [1.0] * 5
+
+
 @pytest.mark.parametrize(
     ("spoilt", "message"),
     [
