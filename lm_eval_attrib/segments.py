@@ -139,13 +139,21 @@ def _regions(failure: Failure, text: TokenText, count: int, special: set[int], p
     size = text.spans[count - 1][1] if count else 0
     prompt = text.text[:size]
     turns = _turns(text, count, special)
-    final = next((turn for turn in reversed(turns) if turn.segment == "user"), Region(0, size, "user"))
+    begin = _after_specials(text, count, special)
+    begin += len(prompt[begin:]) - len(prompt[begin:].lstrip())
+    final = next((turn for turn in reversed(turns) if turn.segment == "user"), Region(begin, size, "user"))
     fields = _fields(failure, prompt, final, effective_fields(profile, failure))
     found = sorted(fields, key=lambda region: region.end - region.start)
     found += [Region(turn.start, turn.end, SYSTEM) for turn in turns if turn.segment in ("system", "developer")]
     found += [Region(turn.start, turn.end, FEW_SHOT) for turn in turns if turn.end <= final.start and turn.segment != "system"]
     found += _system_text(failure, prompt)
     return found + _before_the_query(failure, prompt, final, fields)
+
+
+def _after_specials(text: TokenText, count: int, special: set[int]) -> int:
+    """Where a prompt's own text begins: after the special tokens that lead it."""
+    first = next((i for i in range(count) if i not in special), count)
+    return text.spans[first - 1][1] if first else 0
 
 
 def _turns(text: TokenText, count: int, special: set[int]) -> list[Region]:

@@ -13,9 +13,10 @@ from typing import Any
 import pytest
 from contrasts import byte_level, generated
 
-from lm_eval_attrib.contrast import Judges, Workbench, find_pair
+from lm_eval_attrib.contrast import Annotation, Judges, Workbench, _order, find_pair
 from lm_eval_attrib.contrast.judge import KEYS, read_mark
 from lm_eval_attrib.errors import ArgumentError
+from lm_eval_attrib.profiles import profile_for
 from lm_eval_attrib.records import Contrast, NoPair
 from lm_eval_attrib.tokens import decode
 
@@ -230,3 +231,22 @@ def test_judges_are_off_by_default_and_last() -> None:
     assert "no judge was named" in off.reason
     with pytest.raises(ArgumentError, match="names no judge"):
         Judges("http://127.0.0.1:9/v1", ())
+
+
+def test_the_order_of_strategies() -> None:
+    named = Workbench(byte_level(), strategies=("prefix", "answer"))
+    assert _order(FAILURE, named) == ("prefix", "answer")
+    given = Workbench(byte_level(), profile=profile_for("bbh_cot_fewshot_snarks"), reference=lambda failure: [])
+    assert _order(FAILURE, given) == ("answer", "reference", "rollout")
+    with panel(lambda request, count: (200, mark())) as (judges, _):
+        everything = Workbench(byte_level(), panel=judges, annotations={"f1": Annotation(0, "x")})
+        assert _order(FAILURE, everything) == ("annotations", "answer", "prefix", "reference", "rollout", "judge")
+
+
+def test_reasons_of_all_strategies_are_joined_and_unknown_names_refused() -> None:
+    found = find_pair(FAILURE, Workbench(byte_level(), strategies=("prefix", "judge")))
+    assert isinstance(found, NoPair)
+    assert found.strategy == "prefix+judge"
+    assert "prefix: the document has no checkable instructions; judge: no judge" in found.reason
+    with pytest.raises(ArgumentError, match="Known are: choice, answer"):
+        find_pair(FAILURE, Workbench(byte_level(), strategies=("guess",)))

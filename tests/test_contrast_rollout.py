@@ -13,6 +13,7 @@ from contrasts import byte_level, generated, tiny_llama
 
 from lm_eval_attrib.contrast import Budget, Verdict, Workbench, find_pair
 from lm_eval_attrib.contrast.greedy import Continuer
+from lm_eval_attrib.contrast.reference import partings
 from lm_eval_attrib.contrast.response import read_response
 from lm_eval_attrib.contrast.rollout import ALTERNATIVES, candidates
 from lm_eval_attrib.contrast.verdict import Court
@@ -190,6 +191,17 @@ def test_casing_and_white_space_are_trivial() -> None:
     found = find_pair(failure, at)
     assert isinstance(found, NoPair)
     assert "casing and white space only" in found.reason
+
+
+def test_later_partings_follow_upon_something_shared() -> None:
+    failure = generated(" She has 12 apples and said yes to 42", "180", "42")
+    at = Workbench(byte_level())
+    response = read_response(failure.continuations[0], at)
+    written = byte_level().encode(" She has 12 cats and said yes to 18")
+    found = list(partings(response, written, at))
+    assert [decode(byte_level(), [one.token])[:2] for one in found] == [" c", " 1"]
+    chance = byte_level().encode(" Paris said no")
+    assert [one.place for one in partings(response, chance, at)] == [0]
 
 
 def test_without_a_model_the_first_serious_parting_is_taken_and_said_so() -> None:

@@ -46,7 +46,7 @@ FEW_SHOT = (
 def test_a_few_shot_prompt(tokenizer: Any) -> None:
     found = segmented(FEW_SHOT, {"question": "How many apples does she have?"}, tokenizer=tokenizer())
     assert found["query:question"].strip() == "How many apples does she have?"
-    assert found["instruction"].strip().removeprefix("<s>").strip() == "Answer the questions."
+    assert found["instruction"].strip() == "Answer the questions."
     assert found["few-shot"].count("Question:") == 2
     assert "".join(found["template"].split()) == "Question:Answer:"
 
@@ -225,3 +225,9 @@ def test_examples_that_a_task_s_own_text_holds() -> None:
     prompt = "Q: Is it 12?\nA: yes\n\nQ: Is it 42?\nA:"
     found = segmented(prompt, {"question": "Is it 42?"}, context={"question": prompt, "num_fewshot": 0})
     assert found["few-shot"].strip() == "Q: Is it 12?\nA: yes"
+
+
+def test_a_prompt_of_nothing_but_its_question_has_no_instruction() -> None:
+    tokenizer = stories_tokenizer()
+    found = segmented("Question: Is it 12?\nAnswer:", {"question": "Is it 12?"}, tokenizer=tokenizer)
+    assert set(found) == {"", "query:question", "template"}

@@ -58,10 +58,18 @@ def find_pair(failure: Failure, bench: Workbench) -> Contrast | NoPair:
 
 
 def _order(failure: Failure, bench: Workbench) -> tuple[str, ...]:
-    """What a person wrote comes first; choices need no other strategy; then the settings or the profile; judges last."""
-    written = ("annotations",) if failure.failure_id in bench.annotations else ()
+    """The strategies to try: what a person wrote, then the settings' or the profile's, and those that only wait for input.
+
+    Choices need no strategy but their own. A given reference is used, and named judges are asked, whatever the profile says.
+    """
+    order = ["annotations"] if failure.failure_id in bench.annotations else []
     if failure.output_type != "generate_until":
-        return (*written, "choice")
-    rest = bench.strategies or bench.profile.order(failure.output_type)
-    asked = ("judge",) if bench.panel is not None and "judge" not in rest else ()
-    return (*written, *(name for name in rest if name not in written), *asked)
+        return (*order, "choice")
+    if bench.strategies:
+        return tuple(dict.fromkeys((*order, *bench.strategies)))
+    order += bench.profile.order(failure.output_type)
+    if bench.reference is not None and "reference" not in order:
+        order.insert(order.index("rollout") if "rollout" in order else len(order), "reference")
+    if bench.panel is not None:
+        order.append("judge")
+    return tuple(dict.fromkeys(order))

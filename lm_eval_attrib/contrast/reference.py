@@ -19,6 +19,8 @@ from .verdict import Court
 
 #: References that are compared with a response, the most alike first.
 _REFERENCES = 3
+#: Characters that response and reference must share before a later parting is one.
+_AGREED = 8
 #: An answer's probability rises when it at least doubles (nats).
 _RISE = math.log(2)
 
@@ -98,18 +100,29 @@ def _written(response: Response, texts: Sequence[str], bench: Workbench) -> Iter
 
 
 def partings(response: Response, reference: Sequence[int], bench: Workbench) -> Iterator[Parting]:
-    """The places where the response says something else than the reference, first to last."""
+    """The places where the response says something else than the reference, first to last.
+
+    After the first, only those count that follow upon something both say: a few shared letters are chance.
+    """
     own = list(response.source.ids)
     stop = response.token_at(response.end)
-    for kind, place, _, other, until in SequenceMatcher(None, own, list(reference), autojunk=False).get_opcodes():
-        if kind == "equal" or place > stop:
+    spans = response.tokens.spans
+    agreed = math.inf  # characters that both say since they last parted
+    for kind, place, end, other, until in SequenceMatcher(None, own, list(reference), autojunk=False).get_opcodes():
+        if kind == "equal":
+            agreed += spans[end - 1][1] - spans[place][0]
             continue
-        end = bench.tokenizer.eos_token_id
-        token = reference[other] if other < len(reference) else end
-        taken = own[place] if place < len(own) else end
+        if place > stop or agreed < _AGREED:
+            agreed = 0
+            continue
+        eos = bench.tokenizer.eos_token_id
+        token = reference[other] if other < len(reference) else eos
+        taken = own[place] if place < len(own) else eos
         if token is None or token == taken:
             continue
-        yield Parting(place, token, _trivial(response, place, reference[other:until], bench))
+        trivial = _trivial(response, place, reference[other:until], bench)
+        agreed = agreed if trivial else 0
+        yield Parting(place, token, trivial)
 
 
 def _trivial(response: Response, place: int, wanted: Sequence[int], bench: Workbench) -> bool:
