@@ -61,8 +61,12 @@ def mask(subject: Subject, check: str, words: Sequence[int]) -> Experiment:
     return Experiment(check, len(words), variant, draw, subject.told(words))
 
 
-def shift(subject: Subject, check: str, amount: float, segments: frozenset[str]) -> Experiment | None:
+def shift(
+    subject: Subject, check: str, amount: float, segments: frozenset[str], blocks: int | None = None
+) -> Experiment | None:
     """Add ``amount`` to the attention on relevant ``segments``; the control does so for about as many tokens of other words.
+
+    ``blocks``: only in this many first blocks.
 
     The explained position is never shifted: it is the one that reads. None where the segments hold no other token.
     """
@@ -77,10 +81,11 @@ def shift(subject: Subject, check: str, amount: float, segments: frozenset[str])
             if len(positions) >= len(moved):
                 break
             positions += subject.maskable[word]
-        return Variant(shifted=tuple(sorted(positions)), shift=amount) if positions else None
+        return Variant(shifted=tuple(sorted(positions)), shift=amount, shift_blocks=blocks) if positions else None
 
     names = sorted({subject.segments[i] for i in moved})
-    return Experiment(check, amount, Variant(shifted=tuple(moved), shift=amount), draw, ", ".join(names))
+    variant = Variant(shifted=tuple(moved), shift=amount, shift_blocks=blocks)
+    return Experiment(check, amount, variant, draw, ", ".join(names))
 
 
 def ablate_nodes(subject: Subject, count: int) -> Experiment | None:

@@ -49,10 +49,12 @@ class Thresholds:
         turned_by_chance: a check counts only if a smaller share than this of its random draws turns the answer too. A half:
             what random places do as often as not says nothing about the place.
         draws: random draws wherever a control decides.
-        shift: what is added to (or taken from) the attention scores of all relevant segments together; +3 multiplies a key's
-            weight by up to e³ ≈ 20.
-        shift_one: what is added to those of one relevant segment alone. It takes more, because nothing else is raised with it,
-            and does no harm: the same on as many random tokens turns next to nothing (docs/checks.md).
+        shift: what is added to (or taken from) the attention scores of all relevant segments together, in every block; +3
+            multiplies a key's weight by up to e³ ≈ 20.
+        shift_one: what is added to those of one relevant segment alone, in the first half of the blocks. It takes more, because
+            nothing else is raised with it (e⁶ ≈ 400: a word among as many that get the same score). In the first half, because
+            that is where later tokens read a word; later blocks carry what was read at other positions, and scores pushed
+            there pull attention away from these (figures in docs/checks.md).
         nodes, heads: how many of each are ablated at once: the same small number as words, because ablating much breaks any
             answer.
         rows: prompts run for one failure at most, the unchanged one included: the cost in forwards (deletion curves, which are
@@ -63,7 +65,7 @@ class Thresholds:
     turned_by_chance: float = 0.5
     draws: int = 3
     shift: float = 3.0
-    shift_one: float = 5.0
+    shift_one: float = 6.0
     nodes: int = 5
     heads: int = 5
     rows: int = 15

@@ -83,7 +83,7 @@ def verify(
     """
     thresholds = thresholds or Thresholds()
     probe = Probe(model, subject.pair, masking=masking, left_out=sorted(subject.specials))
-    checker = _Checker(subject, probe, thresholds, random.Random(seed), heads=_heads(model))
+    checker = _Checker(subject, probe, thresholds, random.Random(seed), *_size(model))
     decision = checker.run()
     checks = checker.checks()
     rows, area = probe.rows, None
@@ -97,9 +97,11 @@ def verify(
 class _Checker:
     """Runs experiments in stages, each a batch, and stops where the label is decided and the budget is spent."""
 
-    def __init__(self, subject: Subject, probe: Probe, thresholds: Thresholds, rng: random.Random, heads: int) -> None:
+    def __init__(
+        self, subject: Subject, probe: Probe, thresholds: Thresholds, rng: random.Random, blocks: int, heads: int
+    ) -> None:
         self.subject, self.probe, self.thresholds, self.rng = subject, probe, thresholds, rng
-        self.heads = heads
+        self.blocks, self.heads = blocks, heads
         self.delta = 0.0
         self.done: list[Experiment] = []
 
@@ -162,9 +164,10 @@ class _Checker:
                 self._control(item, self.thresholds.draws)
 
     def _raised(self) -> list[Experiment]:
-        """More attention on each relevant segment alone, then a little more on all."""
+        """More attention on each relevant segment alone, where later tokens read it, then a little more on all."""
+        half = max(1, self.blocks // 2)
         names = sorted({self.subject.segments[position] for position in self.subject.relevant_positions})
-        alone = [shift(self.subject, RAISE, self.thresholds.shift_one, frozenset({name})) for name in names]
+        alone = [shift(self.subject, RAISE, self.thresholds.shift_one, frozenset({name}), half) for name in names]
         return [item for item in (*alone[:_MOST_SEGMENTS], *self._shifted(RAISE)) if item is not None]
 
     def _shifted(self, check: str) -> list[Experiment]:
@@ -226,10 +229,11 @@ class _Checker:
         return decide(self.delta, self.checks(), self.thresholds)
 
 
-def _heads(model: nn.Module) -> int:
+def _size(model: nn.Module) -> tuple[int, int]:
+    """Number of blocks and of attention heads a block, from the configuration; 0 where it does not say."""
     config = getattr(model, "config", None)
     text = config.get_text_config() if config is not None and hasattr(config, "get_text_config") else config
-    return int(getattr(text, "num_attention_heads", 0) or 0)
+    return int(getattr(text, "num_hidden_layers", 0) or 0), int(getattr(text, "num_attention_heads", 0) or 0)
 
 
 def _agreement(subject: Subject) -> float | None:

@@ -36,10 +36,11 @@ class Variant:
 
     Attributes:
         masked: token positions that are masked.
-        shifted: token positions whose keys get ``shift`` added to every score that a later token gives them, in every block and
-            head. Tokens that are shifted themselves read on as before: what the rest of the prompt makes of a segment is
+        shifted: token positions whose keys get ``shift`` added to every score that a later token gives them, in every head.
+            Tokens that are shifted themselves read on as before: what the rest of the prompt makes of a segment is
             changed, not how the segment reads itself.
         shift: what is added to the scores (softmax inputs, nats); negative lowers attention.
+        shift_blocks: only in this many first blocks; None means in all.
         nodes: hidden states ``(layer, position)`` replaced by the mean over the prompt's positions at that layer; layer -1 is
             the embeddings, l the output of block l. The mean, because it holds what all positions share: a zero is far from
             anything that later blocks were trained on, and a norm without bias would turn it into exactly nothing.
@@ -49,6 +50,7 @@ class Variant:
     masked: tuple[int, ...] = ()
     shifted: tuple[int, ...] = ()
     shift: float = 0.0
+    shift_blocks: int | None = None
     nodes: tuple[tuple[int, int], ...] = ()
     heads: tuple[tuple[int, int, int | None], ...] = ()
 
@@ -189,12 +191,14 @@ class _AttentionSites(TorchFunctionMode):
         """[variants, 1, queries, keys] to add to attention scores; None when no variant changes them."""
         if not (self.masked or self.shifted):
             return None
-        index = (queries, keys, like.dtype, like.device)
+        assert self.block is not None
+        active = tuple(variant.shift_blocks is None or self.block < variant.shift_blocks for variant in self.variants)
+        index = (queries, keys, like.dtype, like.device, active)
         if index not in self.biases:
             shape = (len(self.variants), 1, 1, keys)
             shifts, inside, hidden = torch.zeros(shape, dtype=like.dtype), torch.zeros(shape).bool(), torch.zeros(shape).bool()
             for row, variant in enumerate(self.variants):
-                shifts[row, ..., list(variant.shifted)] = variant.shift
+                shifts[row, ..., list(variant.shifted)] = variant.shift if active[row] else 0.0
                 inside[row, ..., list(variant.shifted)] = True
                 hidden[row, ..., list(variant.masked if self.masked else ())] = True
             later = torch.ones(queries, keys, dtype=torch.bool, device=like.device).tril(-1)

@@ -181,6 +181,29 @@ def test_only_the_explained_position_of_the_last_block_matters() -> None:
     assert abs(float(whole - before)) > 1e-6
 
 
+def test_shifts_reach_as_many_blocks_as_asked() -> None:
+    """In no block: nothing. In the first: what a mask given to the first block alone does. In all: the default."""
+    model = FAMILIES["llama"].build("eager")
+    none, one, three, every, before = Probe(model, PAIR)(
+        [*(Variant(shifted=(1, 6), shift=3.0, shift_blocks=blocks) for blocks in (0, 1, 3, None)), Variant()]
+    )
+    mask = torch.zeros(len(IDS), len(IDS), dtype=torch.float64).masked_fill(torch.ones(11, 11).triu(1) > 0, -torch.inf)
+    pushed = mask.clone()
+    pushed[:, [1, 6]] += 3.0
+    pushed[[1, 6]] = mask[[1, 6]]
+
+    def first_only(block: nn.Module, args: tuple[Tensor, ...], kwargs: dict[str, Tensor]) -> object:
+        return args, {**kwargs, "attention_mask": pushed[None, None]}
+
+    hook = model.model.layers[0].register_forward_pre_hook(first_only, with_kwargs=True)
+    expected = plain(model)[0]
+    hook.remove()
+    torch.testing.assert_close(one, expected, rtol=0, atol=1e-12)
+    torch.testing.assert_close(none, before)
+    torch.testing.assert_close(three, every)
+    assert len({round(float(delta), 9) for delta in (before, one, every)}) == 3
+
+
 def test_masking_the_explained_position_by_attention_changes_nothing() -> None:
     before, after = Probe(FAMILIES["llama"].build(), PAIR)([Variant(), Variant(masked=(LAST,))])
     torch.testing.assert_close(before, after)

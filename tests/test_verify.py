@@ -137,7 +137,7 @@ def test_nodes_of_the_graph(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_heads_of_the_graph(monkeypatch: pytest.MonkeyPatch) -> None:
     heads = UnitTable(layer=[0, 1, 1], unit=[2, 0, 3], position=[17, 17, 5], relevance=[1.0, 2.0, -3.0])
-    monkeypatch.setattr(verify_module, "_heads", lambda model: 4)
+    monkeypatch.setattr(verify_module, "_size", lambda model: (3, 4))
     found = checked(lambda variant: -1.0 if (1, 0, 17) in variant.heads else 4.0, monkeypatch, subject(heads=heads))
     assert found.label == "M-AG"
     row = rows(found, ABLATE_HEADS)[0]
@@ -189,7 +189,7 @@ def test_every_number_is_in_the_thresholds(monkeypatch: pytest.MonkeyPatch) -> N
 @given(st.data())
 def test_the_budget_holds_whatever_happens(monkeypatch: pytest.MonkeyPatch, data: st.DataObject) -> None:
     """Whatever each experiment and each control gives; every label has a convincing figure or all of its tests."""
-    monkeypatch.setattr(verify_module, "_heads", lambda model: 4)
+    monkeypatch.setattr(verify_module, "_size", lambda model: (3, 4))
     heads = UnitTable(layer=[0, 1], unit=[2, 0], position=[17, 17], relevance=[1.0, 2.0])
     given_subject = subject(layers=torch.ones(4, N), heads=heads)
     outcome = st.floats(-3, 3)
