@@ -66,7 +66,7 @@ def test_processes_share_the_documents_and_count_together(tiny: Path, tmp_path: 
     for count in (1, 2):
         out = tmp_path / str(count)
         out.mkdir()
-        launcher = ["-m", "torch.distributed.run", "--nproc_per_node", str(count), "--master_port", "0"] if count > 1 else []
+        launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(count)] if count > 1 else []
         run(
             sys.executable, *launcher, str(program), str(tiny), str(tasks), str(out),
             folder=out, ACCELERATE_USE_CPU="true",
