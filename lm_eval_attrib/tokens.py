@@ -59,17 +59,17 @@ def decode(tokenizer: Tokenizer, ids: Sequence[int], skip_special: bool = True) 
 def token_text(ids: Sequence[int], tokenizer: Tokenizer, skip_special: bool = True) -> TokenText:
     """Decode ``ids`` token by token.
 
-    A short window moves over the ids, so the cost is linear. Where a tokenizer's decoder looks further back than that (the
-    pieces then do not add up to the whole text), every prefix is decoded instead.
+    A short window moves over the ids, so the cost is linear. Where a decoder looks further back than that, or a later token
+    changes what an earlier one reads as (bytes that make no character after all), every beginning is compared with the whole.
     """
     whole = decode(tokenizer, ids, skip_special)
-    found = _incremental(ids, tokenizer, skip_special, windowed=True)
-    if found.text != whole:
-        found = _incremental(ids, tokenizer, skip_special, windowed=False)
-    return found
+    found = _incremental(ids, tokenizer, skip_special)
+    if found.text == whole:
+        return found
+    return TokenText(whole, tuple(_settle("", [decode(tokenizer, ids[: i + 1], skip_special) for i in range(len(ids))])))
 
 
-def _incremental(ids: Sequence[int], tokenizer: Tokenizer, skip_special: bool, windowed: bool) -> TokenText:
+def _incremental(ids: Sequence[int], tokenizer: Tokenizer, skip_special: bool) -> TokenText:
     spans: list[tuple[int, int]] = []
     pieces: list[str] = []
     length = first = 0  # characters settled; where the window starts
@@ -86,7 +86,7 @@ def _incremental(ids: Sequence[int], tokenizer: Tokenizer, skip_special: bool, w
         fresh = text[len(settled) :]
         pieces.append(fresh)
         length += len(fresh)
-        if windowed and fresh:
+        if fresh:
             first = i + 1 - len(waiting)
             text = decode(tokenizer, ids[first : i + 1], skip_special)
         settled, waiting = text, []

@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 from contrasts import byte_level, generated, stories_tokenizer, tiny_llama
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from lm_eval_attrib.contrast import Workbench, find_pair
 from lm_eval_attrib.contrast.continuing import continue_with, spells
@@ -224,3 +226,45 @@ def test_a_continuation_spells_its_text(text: str) -> None:
         prefix = tokenizer.encode("The answer is")
         ids = continue_with(prefix, text, tokenizer)
         assert spells(prefix, ids, text, tokenizer)
+
+
+PIECES = [" 18", " 180", "1,800", "0.5", r"\frac{1}{2}", "#### ", "$", ".", " yes", "é", "日本", "😀", "\n", "(B)"]
+WORDS = st.lists(st.sampled_from([*PIECES, "<think>", "</think>"]), max_size=8).map("".join)
+TASKS = st.sampled_from(["gsm8k", "hendrycks_math500", "minerva_math_algebra", "none"])
+
+
+@settings(max_examples=150, deadline=None)
+@given(WORDS, WORDS, st.none() | WORDS, TASKS, st.booleans())
+def test_any_response_ends_with_a_pair_or_a_reason(text: str, gold: str, extracted: str | None, task: str, byte: bool) -> None:
+    tokenizer = byte_level() if byte else stories_tokenizer()
+    ids = tokenizer.encode(text, add_special_tokens=False)
+    failure = generated(text, gold, extracted, tokenizer=tokenizer, ids=ids, filter="flexible-extract")
+    found = find_pair(failure, bench(task, tokenizer))
+    if isinstance(found, NoPair):
+        assert found.reason
+        return
+    so_far = found.input_ids[found.prompt_tokens :]
+    assert so_far == tuple(ids[: len(so_far)])
+    assert found.target_id == (ids[len(so_far)] if len(so_far) < len(ids) else tokenizer.eos_token_id)
+    assert found.contrast_id != found.target_id
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.integers(0, 20_000), st.integers(0, 20_000), st.booleans(), st.sampled_from(["", ".", " apples", ", yes"]))
+def test_the_contrast_leads_to_the_gold_number(given_: int, gold: int, byte: bool, tail: str) -> None:
+    tokenizer = byte_level() if byte else stories_tokenizer()
+    failure = generated(f" The answer is {given_}{tail}", str(gold), str(given_), tokenizer=tokenizer)
+    found = find_pair(failure, Workbench(tokenizer, strategies=("answer",)))
+    if given_ == gold:
+        assert isinstance(found, NoPair)
+        return
+    assert isinstance(found, Contrast)
+    so_far = decode(tokenizer, found.input_ids[found.prompt_tokens :]).strip()
+    right, wrong = (f"The answer is {number}{tail}" for number in (gold, given_))
+    with_target, with_contrast = (
+        decode(tokenizer, [*found.input_ids, token]).partition("Answer:")[2].strip()
+        for token in (found.target_id, found.contrast_id)
+    )
+    assert right.startswith(so_far)
+    assert wrong.startswith(with_target)
+    assert right.startswith(with_contrast)

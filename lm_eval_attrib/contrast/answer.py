@@ -51,7 +51,8 @@ def gold_answers(failure: Failure, bench: Workbench) -> list[str]:
     texts = [text for text in (failure.golds or (failure.gold,)) if text.strip()]
     if not texts:
         texts = [text for path in bench.profile.reference for text in field_texts(failure.doc, path)]
-    return list(dict.fromkeys(reduced(text, bench.profile.answer) for text in texts))
+    answers = (reduced(text, bench.profile.answer) for text in texts)
+    return list(dict.fromkeys(answer for answer in answers if answer))
 
 
 def reduced(gold: str, form: AnswerForm) -> str:
