@@ -174,10 +174,11 @@ class Explainer:
             relevance=attribution.tokens,
         )
         pruned = attribution.graph.pruned if attribution.graph is not None else None
+        without = "no graph: a sequence is two passes over two texts" if self._graph and whole else ""
         explanation = Explanation(
             failure=failure,
             status="attributed",
-            reason="; ".join(part for part in (contrast.note, *attribution.notes) if part),
+            reason="; ".join(part for part in (contrast.note, *attribution.notes, without) if part),
             contrast=contrast,
             figures=recording.figures(found.pair, attribution, target, other),
             tokens=table,

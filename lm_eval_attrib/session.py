@@ -16,7 +16,7 @@ from .contrast import Verdict, read_annotations
 from .errors import AttribError, StoreError
 from .explainer import Explainer
 from .progress import Bar, Progress, plan_lines
-from .records import Contrast, Explanation, Failure, Run, TaskSummary
+from .records import Contrast, Explanation, Failure, Run, Status, TaskSummary
 from .settings import Settings
 from .shards import ShardWriter, merge
 from .sink import Sink
@@ -100,6 +100,7 @@ class Session:
         self.sink: Sink | None = None
         self.known: dict[str, str] = {}
         self.chosen: list[Failure] = []
+        self._done: set[str] = set()
         self.counts: Counter[str] = Counter()
         self.failures = self.already = 0
         self.interrupted = False
@@ -241,6 +242,7 @@ class Session:
         assert self.sink is not None
         for explanation in explainer.stream(batch):
             self.sink.add(explanation)
+            self._done.add(explanation.failure.failure_id)
             self.counts[explanation.status] += 1
             bar.done(explanation)
 
@@ -261,6 +263,8 @@ class Session:
             StoreError: what is left could not be written.
             ReportError: the report could not be written; the database is complete.
         """
+        if self.sink is not None:
+            self._account_for_the_rest(self.sink)
         sink, self.sink = self.sink, None
         written = sink is not None and self._written(sink)
         everyone = self._gather(_Ended(self.counts, self.interrupted, self.problems))
@@ -277,6 +281,20 @@ class Session:
 
             self.report = write_report(self.settings.db, self.settings.report)
             self.progress.say(f"The report is {self.report}")
+
+    def _account_for_the_rest(self, sink: Sink) -> None:
+        """Those whose turn did not come say why; running again explains them."""
+        rest = [one for one in self.chosen if one.failure_id not in self._done]
+        if not rest:
+            return
+        why = self.problems[-1] if self.problems else "the run was interrupted; the same command again goes on"
+        status: Status = "error" if self.problems and not self.interrupted else "not sampled"
+        try:
+            for failure in rest:
+                sink.add(Explanation(failure, status, reason=f"its turn did not come: {why}"))
+                self.counts[status] += 1
+        except AttribError as error:
+            logger.debug("%d failures are not accounted for: %s", len(rest), error)
 
     def _written(self, sink: Sink) -> bool:
         """Write what is buffered, note how the run ended here, and let go of the file; whether that worked."""

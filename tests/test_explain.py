@@ -208,10 +208,13 @@ def test_values_do_not_depend_on_company(model: Any, tokenizer: Any, failures: l
 
 
 def test_an_explanation_is_whole(model: Any, tokenizer: Any, settings: Settings) -> None:
-    one = failure(3, tokenizer)
     full = settings.model_copy(update={"graph": True, "checks": True})
-    [found] = Explainer(model, tokenizer, full).explain([one])
-    assert found.status == "attributed"
+    explained = Explainer(model, tokenizer, full).explain([failure(number, tokenizer) for number in range(6)])
+    assert {one.status for one in explained} == {"attributed"}
+    for one in explained:
+        assert one.contrast is not None
+        assert ("no graph" in one.reason) == (one.contrast.objective == "sequence") == (one.nodes is None)
+    found = next(one for one in explained if one.contrast is not None and one.contrast.objective == "logit_diff")
     assert found.contrast is not None
     assert found.tokens is not None
     assert found.figures is not None
@@ -221,13 +224,11 @@ def test_an_explanation_is_whole(model: Any, tokenizer: Any, settings: Settings)
     assert max(map(abs, found.tokens.relevance_norm)) == pytest.approx(1)
     assert len(found.layers) == model.config.num_hidden_layers + 1
     assert all(len(row) == n for row in found.layers)
-    expected = (" red", " blue") if found.contrast.objective == "sequence" else ("r", "b")
-    assert (found.figures.target, found.figures.contrast) == expected
+    assert (found.figures.target, found.figures.contrast) == ("r", "b")
     with torch.no_grad():
         logits = model(torch.tensor([found.contrast.input_ids])).logits[0, -1]
     difference = float(logits[found.contrast.target_id] - logits[found.contrast.contrast_id])
-    if found.contrast.objective == "logit_diff":
-        assert found.figures.delta_logit == pytest.approx(difference, abs=1e-4)
+    assert found.figures.delta_logit == pytest.approx(difference, abs=1e-4)
     assert found.figures.clean == (found.figures.delta_logit > 1)
     assert bool(found.figures.unclean) != found.figures.clean
     assert sum(segment.tokens for segment in found.segments) == n - sum(found.tokens.special)
@@ -328,7 +329,8 @@ def test_ctrl_c_keeps_what_was_explained(
     report = explain(host, failures, settings)
     assert report.interrupted
     assert report.problems == ()
-    assert statuses(settings) == {"attributed": 5}
+    assert statuses(settings) == {"attributed": 5, "not sampled": 7}
+    assert "the run was interrupted" in value(settings, "SELECT any_value(reason) FROM failures WHERE status = 'not sampled'")
     assert value(settings, "SELECT status FROM runs") == "interrupted"
     assert "the same command again goes on" in capsys.readouterr().err
     monkeypatch.setattr(Explainer, "stream", stream)
@@ -345,7 +347,8 @@ def test_a_spent_budget_is_an_interruption(
     report = explain(host, failures, settings.model_copy(update={"max_seconds": 300, "batch_size": 2}))
     assert report.interrupted
     assert 2 <= report.counts["attributed"] < 12
-    assert sum(statuses(settings).values()) == report.counts["attributed"]
+    assert statuses(settings) == report.counts
+    assert sum(report.counts.values()) == 12
 
 
 def test_a_model_without_rules_is_one_problem(
@@ -358,6 +361,8 @@ def test_a_model_without_rules_is_one_problem(
     report = explain(host, failures, settings)
     assert report.problems == ("torch.fft.fft in model.layers.0.mixer has no rule.",)
     assert value(settings, "SELECT status FROM runs") == "failed"
+    assert statuses(settings) == {"error": 12}
+    assert "torch.fft.fft" in value(settings, "SELECT any_value(reason) FROM failures")
     assert capsys.readouterr().err.count("torch.fft.fft") == 1
 
 
