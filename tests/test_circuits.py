@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
-from transformers import GPT2Config, GPT2LMHeadModel
-
 from lm_eval_attrib.lrp import Engine, Pair
+from transformers import GPT2Config, GPT2LMHeadModel
 
 SYMBOLS, LENGTH, HEADS = 16, 32, 2
 #: Slots of the residual stream: the token, its position, the token before it, the answer.
@@ -110,7 +109,7 @@ def test_it_is_carried_by_the_induction_head(explained):
 
 
 def test_the_previous_token_reaches_the_key_through_the_first_block(explained):
-    """The key path tells the mechanism: into the matched token, the strongest cross-token edge of block 0 is its predecessor."""
+    """The key path tells the mechanism: in block 0 the strongest cross-token edge into the match is its predecessor."""
     cases, attributions = explained
     hits = 0
     for (_, place, _, _), found in zip(cases, attributions, strict=True):

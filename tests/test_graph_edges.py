@@ -5,12 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 from families import FAMILIES, exact
-from torch import Tensor
-
 from lm_eval_attrib.lrp import Engine, GraphRequest, Pair
 from lm_eval_attrib.lrp.jumps import jump_edges
 from lm_eval_attrib.lrp.objectives import passes
 from lm_eval_attrib.lrp.sweep import Batch
+from torch import Tensor
 
 CASES = [(name, attention) for name, family in FAMILIES.items() for attention in family.attention]
 IDS = (11, 45, 3, 72, 19, 45, 8, 90, 33, 60)
@@ -75,7 +74,9 @@ def test_edges_equal_the_packed_oracle_and_columns_sum_to_relevance(name, attent
 
 
 @pytest.mark.parametrize("rule", ["attnlrp", "cplrp"])
-@pytest.mark.parametrize(("name", "attention"), [("qwen3", "sdpa"), ("gpt2", "sdpa"), ("gemma2", "eager"), ("gpt_oss", "eager")])
+@pytest.mark.parametrize(
+    ("name", "attention"), [("qwen3", "sdpa"), ("gpt2", "sdpa"), ("gemma2", "eager"), ("gpt_oss", "eager")]
+)
 def test_heads_and_paths_add_up_to_the_edges(name, attention, rule):
     with exact():
         engine = Engine(FAMILIES[name].build(attention), rule=rule, memory="graph")

@@ -10,7 +10,6 @@ import torch
 from families import FAMILIES, exact
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
 from lm_eval_attrib.lrp import Engine, GraphRequest, Pair
 from lm_eval_attrib.lrp.figures import block_figures, gini, smallest_cover
 from lm_eval_attrib.lrp.pruning import mass_threshold
@@ -43,12 +42,17 @@ def test_threshold_equals_its_definition_with_ties_and_in_any_chunks(values, sha
     assert mass_threshold(lambda: entries.split(size), share) == by_definition(entries, share)
 
 
+COUNT = 4000
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_threshold_of_many_numbers_over_many_magnitudes(dtype):
     generator = torch.Generator().manual_seed(0)
-    entries = torch.randn(40_000, generator=generator, dtype=dtype) * torch.exp(3 * torch.randn(40_000, generator=generator, dtype=dtype))
+    entries = torch.randn(COUNT, generator=generator, dtype=dtype) * torch.exp(
+        3 * torch.randn(COUNT, generator=generator, dtype=dtype)
+    )
     for share in (0.01, 0.5, 0.85, 0.999):
-        assert mass_threshold(lambda: entries.split(999), share) == by_definition(entries, share)
+        assert mass_threshold(lambda: entries.split(333), share) == by_definition(entries, share)
 
 
 @pytest.fixture(scope="module")

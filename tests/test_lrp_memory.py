@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from families import FAMILIES, tokens
+from families import FAMILIES, exact, tokens
 from lm_eval_attrib.lrp import Engine, Pair, memory
 from lm_eval_attrib.lrp.footprint import Ledger
 from lm_eval_attrib.lrp.sweep import MEMORY_MODES, Sweep
@@ -41,10 +41,15 @@ def test_plan_is_what_a_run_holds(name: str, mode: str) -> None:
     engine = Engine(model, memory=mode, batch_size=2)
     pairs = [Pair(tokens(n, seed), 5, 9) for seed in (0, 1)]
     engine.attribute(pairs)  # the audit and the check of the first replay are not the run
-    with Ledger() as ledger:
-        engine.attribute(pairs)
     plan = memory.plan(model, n, 2)
     planned = plan.graph if mode == "graph" else plan.hidden + plan.block
+    with Ledger() as less:
+        engine.attribute(pairs)
+    assert less.peak <= 1.2 * planned
+    # The plan counts the last block whole, as the first run has it; its explained rows alone hold less.
+    engine.decoder.cuts_rows = False
+    with Ledger() as ledger:
+        engine.attribute(pairs)
     assert ledger.peak == pytest.approx(planned, rel=0.2)
 
 
@@ -104,7 +109,8 @@ def test_running_out_steps_down_without_losing_the_pair(monkeypatch: pytest.Monk
 def test_a_batch_that_does_not_fit_is_halved(monkeypatch: pytest.MonkeyPatch) -> None:
     model = FAMILIES["llama"].build()
     pairs = [Pair(tokens(10, seed), 5, 9) for seed in range(5)]
-    expected = Engine(model).attribute(pairs)
+    with exact():
+        expected = Engine(model).attribute(pairs)
     run = Sweep.run
 
     def narrow(self: Sweep, batch: Any) -> Any:
@@ -113,7 +119,9 @@ def test_a_batch_that_does_not_fit_is_halved(monkeypatch: pytest.MonkeyPatch) ->
         return run(self, batch)
 
     monkeypatch.setattr(Sweep, "run", narrow)
-    for one, other in zip(Engine(model, batch_size=5).attribute(pairs), expected, strict=True):
+    with exact():
+        halved = Engine(model, batch_size=5).attribute(pairs)
+    for one, other in zip(halved, expected, strict=True):
         torch.testing.assert_close(one.layers, other.layers, rtol=1e-10, atol=1e-12)
 
 
