@@ -144,8 +144,10 @@ class Planner:
         matrices = _GRAPH_MATRICES * tokens * tokens * 4 if graph else 0
         names = dict.fromkeys([*(place for place, _ in self._places), "cpu"])
         devices = {name: self._need(name, costs, matrices, free) for name in names}
-        modes = [mode for mode in MEMORY_MODES if all(need.of(mode) <= HEADROOM * need.free for need in devices.values())]
         sizes = [_weights(self._decoder.model), sum(weights for _, weights in self._places)]
+        # Whoever has weights streamed wants them gone after use; one graph would hold every one of them.
+        ways = MEMORY_MODES[1:] if sizes[1] else MEMORY_MODES
+        modes = [mode for mode in ways if all(need.of(mode) <= HEADROOM * need.free for need in devices.values())]
         peak = max(block.peak for block in costs.blocks)
         plan = Plan(
             mode=modes[0] if modes else "offload",
@@ -339,6 +341,8 @@ def _sentence(plan: Plan) -> str:
         return f"{size}: no way fits with room to spare ({figures}); block by block with hidden states on the host is tried."
     if plan.mode == "graph":
         return f"{size}: one graph, the fastest way, fits ({figures})."
+    if plan.resident < plan.weights:
+        return f"{size}: block by block, so that streamed weights are let go ({figures})."
     fuller = max(plan.devices.values(), key=lambda item: item.graph / max(1, item.free))
     ways = {"blockwise": "block by block", "offload": "block by block, hidden states on the host"}
     return f"{size}: {ways[plan.mode]} ({figures}); one graph would need {readable(fuller.graph)} of {readable(fuller.free)}."

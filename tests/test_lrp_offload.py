@@ -57,6 +57,8 @@ def test_blocks_on_disk(name: str, mode: str, tmp_path: Path) -> None:
     assert plan.weights == sum(weight.nbytes for weight in model.parameters())
     assert 0 < plan.resident < plan.weights
     assert plan.devices["cpu"].graph > plan.devices["cpu"].blockwise
+    assert plan.mode == "blockwise"
+    assert "streamed weights are let go" in plan.sentence
 
 
 @pytest.mark.parametrize("mode", ["graph", "blockwise"])
