@@ -75,7 +75,7 @@ def _tokens(tokens: list[Row]) -> str:
     right = sorted((one for one in tokens if one["relevance"] < 0), key=lambda one: one["relevance"])[:TOP]
 
     def side(name: str, chosen: list[Row]) -> str:
-        said = "  ".join(f"{_text(one['token'].strip() or one['token'])} {one['relevance_norm']:+.2f}" for one in chosen)
+        said = "  ".join(f"{_text(one['token'].strip() or repr(one['token']))} {one['relevance_norm']:+.2f}" for one in chosen)
         return f"{name:<11} {said or 'none'}"
 
     return "\n".join([side("for wrong", wrong), side("for right", right)])
