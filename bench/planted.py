@@ -192,34 +192,32 @@ def verdict(case: Case) -> str:
     return "undecided" if case.label is None else " ".join(part for part in (case.label, case.pattern) if part)
 
 
-def expected(case: Case) -> bool:
-    """Whether label and pattern are what the planted cause should be found as (method.md, 6).
-
-    Misleading words are manifest in the input and lie outside the relevant segments (OIT), also with a second cause beside
-    them. A neglected instruction lies inside them and turns the answer when it gets more attention (URT). A habit leaves no
-    clue in the input: masking words must not turn it, so it must not be M-IA.
-    """
-    pattern = case.pattern or ""
-    if case.cause in PUSHED:
-        return case.label == "M-IA" and "OIT" in pattern
-    if case.cause == "neglected":
-        return case.label in ("M-IA", "M-AG") and pattern == "URT"
-    return case.label == "NC"
+#: What each cause should be labelled (method.md, 6): where a word of the prompt pushes the wrong answer or was copied into it,
+#: masking it turns the answer; a habit leaves nothing to mask.
+LABELS = {"misleading": "M-IA", "both": "M-IA", "neglected": "M-IA", "habit": "NC"}
+#: What the pattern should hold: a misleading word lies outside the relevant segments, a neglected one inside.
+PATTERNS = {"misleading": "OIT", "both": "OIT", "neglected": "URT"}
 
 
 def labels(found: Sequence[Case]) -> dict[str, Any]:
-    """Confusion matrix and accuracies of the labels of failures that are as planted."""
+    """Confusion matrix of labels and patterns against causes, and how many of each cause's are as expected."""
     confusion: dict[str, Counter[str]] = {}
     right: dict[str, list[bool]] = {}
+    patterned: dict[str, list[bool]] = {}
     for case in found:
-        if case.as_planted:
-            confusion.setdefault(case.cause, Counter())[verdict(case)] += 1
-            right.setdefault(case.cause, []).append(expected(case))
+        if not case.as_planted:
+            continue
+        confusion.setdefault(case.cause, Counter())[verdict(case)] += 1
+        right.setdefault(case.cause, []).append(case.label == LABELS[case.cause])
+        if case.cause in PATTERNS:
+            patterned.setdefault(case.cause, []).append(PATTERNS[case.cause] in (case.pattern or ""))
     accuracy = {cause: statistics.fmean(values) for cause, values in right.items()}
+    patterns = {cause: statistics.fmean(values) for cause, values in patterned.items()}
     return {
         "macro_accuracy": statistics.fmean(accuracy.values()),
         "accuracy": accuracy,
         "confusion": {cause: dict(counts.most_common()) for cause, counts in confusion.items()},
+        "patterns": {"macro_accuracy": statistics.fmean(patterns.values()), "accuracy": patterns},
     }
 
 
@@ -255,9 +253,11 @@ def main() -> None:
     lengths = by_length(model, found)
     show("attnlrp by words", lengths)
     judged = labels(found)
-    print(f"\nlabels: macro accuracy {judged['macro_accuracy']:.3f}")
+    print(f"\nlabels: macro accuracy {judged['macro_accuracy']:.3f}; patterns {judged['patterns']['macro_accuracy']:.3f}")
     for cause, counts in judged["confusion"].items():
-        print(f"  {cause:12} {judged['accuracy'][cause]:.3f}  {counts}")
+        pattern = judged["patterns"]["accuracy"].get(cause)
+        told = "  –  " if pattern is None else f"{pattern:.3f}"
+        print(f"  {cause:12} label {judged['accuracy'][cause]:.3f} pattern {told}  {counts}")
     if given.json:
         result = {
             "methods": tables["misleading or both"],
