@@ -6,39 +6,25 @@ block inputs are kept and one block's graph at a time is built again. ``offload`
 
 from __future__ import annotations
 
-import copy
-import logging
 from collections.abc import Mapping
-from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
-from typing import Any
 from weakref import WeakKeyDictionary
 
 import psutil
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from ..errors import AttribError
-from .activations import Activations
-from .decoder import BlockCall, Decoder
-from .footprint import Footprint, measure, shapes_only
-from .mode import RuleMode
-from .rules import TABLES
+from .costs import CostCounter, Costs
+from .decoder import Decoder
 from .streaming import streamed_bytes
 from .sweep import MEMORY_MODES, MemoryMode
-
-log = logging.getLogger(__name__)
 
 #: Share of the free memory that a plan may use; the rest is the allocator's.
 HEADROOM = 0.9
 
 #: Matrices [n, n] that live at once while a block's edges are formed: the edges and their two parts.
 _GRAPH_MATRICES = 3
-
-#: What a block holds, in hidden states [n, d], where it cannot be counted. Counted ones: Llama's shape 20 and 29.
-_SAVED_WIDTHS, _PEAK_WIDTHS = 36, 48
 
 
 @dataclass(frozen=True)
@@ -90,15 +76,6 @@ class Plan:
         return self.graph if self.mode == "graph" else self.hidden + self.block
 
 
-@dataclass(frozen=True)
-class _Costs:
-    """One batch shape: bytes of one block input, of what all blocks share (masks), and each block's footprint."""
-
-    hidden: int
-    shared: int
-    blocks: tuple[Footprint, ...]
-
-
 class Planner:
     """Plans batches for one model.
 
@@ -110,16 +87,9 @@ class Planner:
 
     def __init__(self, model: nn.Module, rule: str = "attnlrp", device: str | None = None) -> None:
         self._decoder = Decoder(model)
-        self._table = TABLES.get(rule)
         self._planned_device = device or ("cuda:0" if torch.cuda.is_available() else "cpu")
         self._places = [self._place(block) for block in self._decoder.blocks]
-        try:
-            self._replica: Decoder | None = Decoder(meta_replica(model))
-            self._kinds = _stand_in(self._replica.blocks)
-        except Exception as error:  # a class of the user's own, that its configuration does not rebuild
-            log.info("Memory is estimated, not counted: %s: %s", type(error).__name__, error)
-            self._replica = None
-        self._known: dict[tuple[int, int], _Costs] = {}
+        self._counter = CostCounter(model, rule, self._places[0][0].split(":")[0])
 
     def roughly(self, tokens: int, batch: int = 1, *, graph: bool = False) -> Plan:
         """Like :meth:`plan`, for many batches of many lengths: what fits at the next power of two is not counted exactly."""
@@ -138,12 +108,11 @@ class Planner:
             graph: An attribution graph is asked for, whose matrices are [n, n].
             free: Free bytes by device; measured when not given.
         """
-        costs = self._known.get((tokens, batch))
-        if costs is None:
-            costs = self._known[tokens, batch] = self._costs(tokens, batch)
+        costs = self._counter.costs(tokens, batch)
         matrices = _GRAPH_MATRICES * tokens * tokens * 4 if graph else 0
         names = dict.fromkeys([*(place for place, _ in self._places), "cpu"])
-        devices = {name: self._need(name, costs, matrices, free) for name in names}
+        available = {name: free_memory(name) if free is None else free.get(name, 0) for name in names}
+        devices = {name: self._need(name, costs, matrices, available[name], rows=not graph) for name in names}
         sizes = [_weights(self._decoder.model), sum(weights for _, weights in self._places)]
         # Whoever has weights streamed wants them gone after use; one graph would hold every one of them.
         ways = MEMORY_MODES[1:] if sizes[1] else MEMORY_MODES
@@ -158,7 +127,7 @@ class Planner:
             resident=sizes[0] - sizes[1],
             hidden=costs.hidden * len(costs.blocks),
             block=peak + costs.shared + matrices,
-            graph=_graph(costs, range(len(costs.blocks))) + costs.shared + matrices,
+            graph=costs.one_graph(range(len(costs.blocks)), not graph) + costs.shared + matrices,
             devices=devices,
         )
         return replace(plan, sentence=_sentence(plan))
@@ -175,112 +144,29 @@ class Planner:
             device = self._planned_device if weight is None or weight.is_meta else str(weight.device)
         return ("cuda:0" if device == "cuda" else device), streamed_bytes(block)
 
-    def _need(self, device: str, costs: _Costs, matrices: int, free: Mapping[str, int] | None) -> DeviceNeed:
+    def _need(self, device: str, costs: Costs, matrices: int, free: int, rows: bool) -> DeviceNeed:
         here = [index for index, (place, _) in enumerate(self._places) if place == device]
-        available = free_memory(device) if free is None else free.get(device, 0)
         kept = costs.hidden * len(here)
         elsewhere = costs.hidden * (len(self._places) - len(here)) if device == "cpu" else 0
         if not here:
-            return DeviceNeed(available, 0, 0, elsewhere)
+            return DeviceNeed(free, 0, 0, elsewhere)
         streamed = [self._places[index][1] for index in here]
         block = max(costs.blocks[index].peak for index in here) + costs.shared + matrices
         return DeviceNeed(
-            free=available,
+            free=free,
             # One graph holds every weight that was streamed in alive.
-            graph=_graph(costs, here) + costs.shared + matrices + sum(streamed),
+            graph=costs.one_graph(here, rows) + costs.shared + matrices + sum(streamed),
             blockwise=kept + block + max(streamed),
             offload=(kept + elsewhere if device == "cpu" else costs.hidden) + block + max(streamed),
         )
-
-    def _costs(self, tokens: int, batch: int) -> _Costs:
-        if self._replica is not None:
-            try:
-                return self._counted(self._replica, tokens, batch)
-            except (RuntimeError, TypeError, ValueError, NotImplementedError, AttribError) as error:
-                log.info("Memory is estimated, not counted: %s", error)
-                self._replica = None
-        return self._estimated(tokens, batch)
-
-    def _counted(self, replica: Decoder, tokens: int, batch: int) -> _Costs:
-        """Footprints on the meta device; blocks that look alike are counted once."""
-        device = self._places[0][0].split(":")[0]
-        ids = torch.zeros(batch, tokens, dtype=torch.long, device="meta")
-        with torch.no_grad(), shapes_only(device):
-            calls = replica.capture(ids, enter=lambda index, hidden: (hidden, hidden), run_last=False)
-        counted: dict[object, Footprint] = {}
-        footprints: list[Footprint] = []
-        for kind, call in zip(self._kinds, calls, strict=True):
-            key = (kind, tuple(x.shape for x in _tensors(call)))
-            if key not in counted:
-                rules = RuleMode(self._table, Activations(), replica.names).active() if self._table else nullcontext()
-                counted[key] = measure(partial(replica.replay, kind, call), call.hidden, rules, device)
-            footprints.append(counted[key])
-        shared = {id(x): x.nbytes for call in calls for x in _tensors(call)}
-        return _Costs(calls[0].hidden.nbytes, sum(shared.values()), tuple(footprints))
-
-    def _estimated(self, tokens: int, batch: int) -> _Costs:
-        """A block whose code does not run without numbers (packed weights, custom kernels): generous for any known shape."""
-        model = self._decoder.model
-        width: int = model.config.get_text_config().hidden_size  # type: ignore[union-attr, operator]
-        hidden = batch * tokens * width * getattr(model, "dtype", torch.float32).itemsize
-        block = Footprint(saved=_SAVED_WIDTHS * hidden, peak=_PEAK_WIDTHS * hidden)
-        return _Costs(hidden, 0, (block,) * len(self._decoder))
-
-
-def _stand_in(blocks: list[nn.Module]) -> list[int]:
-    """Let blocks that look like an earlier one return its output (shapes are all that counts); each block's earlier one."""
-    first: dict[str, int] = {}
-    outputs: dict[int, Any] = {}
-    kinds: list[int] = []
-    for index, block in enumerate(blocks):
-        kind = first.setdefault(repr(block), index)
-        kinds.append(kind)
-        if kind == index:
-            block.register_forward_hook(lambda module, args, output, kind=kind: outputs.update({kind: output}))
-        else:
-            block.forward = lambda *args, kind=kind, **kwargs: outputs[kind]
-    return kinds
 
 
 def _power_of_two(x: int, least: int) -> int:
     return max(least, 1 << (x - 1).bit_length())
 
 
-def _graph(costs: _Costs, blocks: range | list[int]) -> int:
-    chosen = [costs.blocks[index] for index in blocks]
-    return costs.hidden + sum(block.saved for block in chosen) + max(block.peak - block.saved for block in chosen)
-
-
-def _tensors(call: BlockCall) -> list[Tensor]:
-    found: list[Tensor] = []
-    for value in (*call.args, *call.kwargs.values()):
-        parts = value.values() if isinstance(value, Mapping) else value if isinstance(value, (tuple, list)) else (value,)
-        found += [part for part in parts if isinstance(part, Tensor)]
-    return found
-
-
 def _weights(model: nn.Module) -> int:
     return sum(parameter.numel() * parameter.element_size() for parameter in model.parameters())
-
-
-def meta_replica(model: nn.Module) -> nn.Module:
-    """The same architecture on the meta device, from the model's configuration: shapes, no numbers, no memory.
-
-    Quantised weights become plain ones: their packing says nothing about what activations take.
-    """
-    config = copy.deepcopy(model.config)
-    if hasattr(config, "quantization_config"):
-        del config.quantization_config
-    dtype = getattr(model, "dtype", torch.float32)
-    with torch.device("meta"):
-        replica = type(model)._from_config(  # type: ignore[attr-defined]
-            config, dtype=dtype, attn_implementation=getattr(config, "_attn_implementation", None)
-        )
-    if hasattr(replica.config, "_experts_implementation"):
-        # The eager loop over experts asks which were hit, which shapes alone cannot tell.
-        replica.config._experts_implementation = "grouped_mm"
-    result: nn.Module = replica.eval().requires_grad_(False)
-    return result
 
 
 def free_memory(device: str) -> int:
