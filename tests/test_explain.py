@@ -1,58 +1,22 @@
-"""Explaining a run: the sample, resume, interruption, budget, several processes, and everything that may go wrong."""
+"""Explaining a run: the sample, going on, what an explanation holds, several processes."""
 
 from __future__ import annotations
 
 import copy
 import threading
-from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from explaining import RUN, Gathered, Host, explain, failure, statuses, value
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from lm_eval_attrib import explainer as explainer_module
-from lm_eval_attrib.errors import ArgumentError, Locked, NoRule, NotADatabase, NotWritable, ReportError
-from lm_eval_attrib.explain import ExplainReport, explain_run, preflight
+from lm_eval_attrib.explain import ExplainReport, explain_run
 from lm_eval_attrib.explainer import Explainer
-from lm_eval_attrib.records import Continuation, Explanation, Failure, Run, TaskSummary
+from lm_eval_attrib.records import Failure, TaskSummary
 from lm_eval_attrib.settings import Settings
-from lm_eval_attrib.store import Store
-
-RUN = Run("run", "tiny", {"pretrained": "tiny"}, "float32", 1000, "attnlrp", "logit_diff", {"torch": torch.__version__})
-
-
-class Host:
-    """What an evaluated model offers, alone or as one of several threads that stand for processes."""
-
-    def __init__(self, model: Any, tokenizer: Any, rank: int = 0, gathered: Gathered | None = None) -> None:
-        self.model, self.tokenizer, self.rank = model, tokenizer, rank
-        self.gathered = gathered
-        self.world_size = 1 if gathered is None else gathered.size
-
-    def gather_object(self, obj: Any, dst: int = 0) -> list[Any] | None:
-        assert self.gathered is not None
-        return self.gathered.gather(obj, self.rank, dst)
-
-
-class Gathered:
-    """A gather over threads."""
-
-    def __init__(self, size: int) -> None:
-        self.size = size
-        self._barrier = threading.Barrier(size, timeout=60)
-        self._parts: list[Any] = [None] * size
-
-    def gather(self, obj: Any, rank: int, dst: int) -> list[Any] | None:
-        self._parts[rank] = obj
-        self._barrier.wait()
-        found = list(self._parts) if rank == dst else None
-        self._barrier.wait()
-        return found
 
 
 @pytest.fixture(scope="module")
@@ -75,58 +39,9 @@ def settings(tmp_path: Path) -> Settings:
     return Settings(db=tmp_path / "runs.duckdb", graph=False, checks=False)
 
 
-def failure(number: int, tokenizer: Any, task: str = "colours", **changes: Any) -> Failure:
-    """A wrong choice of the byte-level model, with prompts of different lengths."""
-    prompt = f"Q: which colour has number {number}?{' ' * (number % 3)}\nA:"
-    ids = tuple(tokenizer.encode(prompt, add_special_tokens=False))
-
-    def choice(text: str) -> Continuation:
-        return Continuation(text, ids, tuple(tokenizer.encode(text, add_special_tokens=False)), prompt, -1.0)
-
-    known = Failure(
-        failure_id=f"{task}-{number}",
-        run_id=RUN.run_id,
-        task=task,
-        doc_id=number,
-        doc={"question": f"which colour has number {number}?", "choices": ["red", "blue"]},
-        output_type="multiple_choice",
-        prompt=prompt,
-        prediction=" red",
-        gold=" blue",
-        metric="acc",
-        filter="none",
-        value=0.0,
-        continuations=(choice(" red"), choice(" blue")),
-        chosen=0,
-        correct=(1,),
-    )
-    return replace(known, **changes)
-
-
 @pytest.fixture
 def failures(tokenizer: Any) -> list[Failure]:
     return [failure(number, tokenizer) for number in range(12)]
-
-
-def summaries(failures: Sequence[Failure]) -> list[TaskSummary]:
-    counts = Counter(one.task for one in failures)
-    return [TaskSummary("run", task, "acc", "none", 2 * n, n, 0.5) for task, n in counts.items()]
-
-
-def explain(host: Host, failures: Sequence[Failure], settings: Settings, **options: Any) -> ExplainReport:
-    return explain_run(host, RUN, summaries(failures), failures, settings, **options)
-
-
-def statuses(settings: Settings) -> dict[str, int]:
-    with Store.open(settings.db) as store:
-        rows = store.sql("SELECT status, count(*) AS n FROM failures GROUP BY ALL").to_pylist()
-    return {row["status"]: row["n"] for row in rows}
-
-
-def value(settings: Settings, query: str) -> Any:
-    with Store.open(settings.db) as store:
-        [row] = store.sql(query).to_pylist()
-    return next(iter(row.values()))
 
 
 # --- the sample and going on ---------------------------------------------------------------------------------------------
@@ -282,123 +197,6 @@ def test_longer_prompts_than_allowed_say_so(host: Host, tokenizer: Any, settings
     assert "attrib_max_tokens=10" in value(settings, "SELECT reason FROM failures")
 
 
-# --- what may go wrong -------------------------------------------------------------------------------------------------------
-
-
-def test_one_that_raises_harms_no_other(host: Host, tokenizer: Any, settings: Settings) -> None:
-    size = host.model.config.vocab_size
-    bad = Continuation(" x", (1, size + 5), (3,), "p", -1.0)
-    failures = [
-        failure(0, tokenizer),
-        failure(1, tokenizer, continuations=(bad, replace(bad, ids=(4,)))),
-        failure(2, tokenizer),
-    ]
-    report = explain(host, failures, settings)
-    assert report.counts == {"attributed": 2, "error": 1}
-    assert report.problems == ()
-    assert value(settings, "SELECT reason FROM failures WHERE status = 'error'").startswith("IndexError")
-
-
-def test_failed_checks_keep_the_attribution(
-    model: Any, tokenizer: Any, settings: Settings, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def broken(*args: Any, **options: Any) -> None:
-        raise NoRule("no such attention")
-
-    monkeypatch.setattr(explainer_module, "verify", broken)
-    [found] = Explainer(model, tokenizer, settings.model_copy(update={"checks": True})).explain([failure(0, tokenizer)])
-    assert found.status == "attributed"
-    assert found.label is None
-    assert "no such attention" in found.label_reason
-
-
-def test_ctrl_c_keeps_what_was_explained(
-    host: Host, failures: list[Failure], settings: Settings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    stream = Explainer.stream
-    done: list[Explanation] = []
-
-    def interrupted(self: Explainer, batch: Sequence[Failure]) -> Iterator[Explanation]:
-        for explanation in stream(self, batch):
-            if len(done) == 5:
-                raise KeyboardInterrupt
-            done.append(explanation)
-            yield explanation
-
-    monkeypatch.setattr(Explainer, "stream", interrupted)
-    report = explain(host, failures, settings)
-    assert report.interrupted
-    assert report.problems == ()
-    assert statuses(settings) == {"attributed": 5, "not sampled": 7}
-    assert "the run was interrupted" in value(settings, "SELECT any_value(reason) FROM failures WHERE status = 'not sampled'")
-    assert value(settings, "SELECT status FROM runs") == "interrupted"
-    assert "the same command again goes on" in capsys.readouterr().err
-    monkeypatch.setattr(Explainer, "stream", stream)
-    again = explain(host, failures, settings)
-    assert (again.known, again.counts) == (5, {"attributed": 7})
-    assert value(settings, "SELECT status FROM runs") == "complete"
-
-
-def test_a_spent_budget_is_an_interruption(
-    host: Host, failures: list[Failure], settings: Settings, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    clock = iter(range(0, 10_000, 40))
-    monkeypatch.setattr("lm_eval_attrib.session.time.monotonic", lambda: float(next(clock)))
-    report = explain(host, failures, settings.model_copy(update={"max_seconds": 300, "batch_size": 2}))
-    assert report.interrupted
-    assert 2 <= report.counts["attributed"] < 12
-    assert statuses(settings) == report.counts
-    assert sum(report.counts.values()) == 12
-
-
-def test_a_model_without_rules_is_one_problem(
-    host: Host, failures: list[Failure], settings: Settings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    def refuses(self: Any, *args: Any) -> None:
-        raise NoRule("torch.fft.fft in model.layers.0.mixer has no rule.")
-
-    monkeypatch.setattr(explainer_module.Engine, "audit", refuses)
-    report = explain(host, failures, settings)
-    assert report.problems == ("torch.fft.fft in model.layers.0.mixer has no rule.",)
-    assert value(settings, "SELECT status FROM runs") == "failed"
-    assert statuses(settings) == {"error": 12}
-    assert "torch.fft.fft" in value(settings, "SELECT any_value(reason) FROM failures")
-    assert capsys.readouterr().err.count("torch.fft.fft") == 1
-
-
-def test_a_database_in_use_harms_nothing(host: Host, failures: list[Failure], settings: Settings) -> None:
-    settings.db.write_text("this is no database, and long enough to be taken for one" * 100)
-    report = explain(host, failures, settings)
-    assert len(report.problems) == 1
-    assert "is not a DuckDB database" in report.problems[0]
-    assert report.counts == {}
-
-
-def test_a_full_disk_is_said_once_and_the_scores_stand(
-    host: Host, failures: list[Failure], settings: Settings, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    write = Store.write
-    calls: list[int] = []
-
-    def full(self: Store, batch: Any, **options: Any) -> None:
-        calls.append(1)
-        raise NotWritable("no space left on device")
-
-    monkeypatch.setattr(Store, "write", full)
-    report = explain(host, failures, settings)
-    assert calls
-    assert any("no space left on device" in problem for problem in report.problems)
-    monkeypatch.setattr(Store, "write", write)
-    assert explain(host, failures, settings).counts == {"attributed": 12}
-
-
-def test_a_report_is_written_when_asked_for(host: Host, failures: list[Failure], settings: Settings, tmp_path: Path) -> None:
-    report = explain(host, failures[:2], settings.model_copy(update={"report": tmp_path / "report"}))
-    assert report.problems == ()
-    assert report.report == tmp_path / "report" / "index.html"
-    assert report.report.exists()
-
-
 # --- several processes --------------------------------------------------------------------------------------------------------
 
 
@@ -422,44 +220,3 @@ def test_several_processes_explain_one_sample(model: Any, tokenizer: Any, failur
     assert value(settings, "SELECT status FROM runs") == "complete"
     alone = explain(Host(model, tokenizer), failures, seven)
     assert (alone.known, alone.counts) == (7, {})
-
-
-# --- before the evaluation ----------------------------------------------------------------------------------------------------
-
-
-def test_preflight_leaves_nothing_behind(settings: Settings) -> None:
-    preflight(settings)
-    assert not settings.db.exists()
-
-
-@pytest.mark.parametrize(
-    ("changes", "said"),
-    [
-        ({"contrast": ("answr",)}, "known strategies are"),
-        ({"profiles": Path("no such folder")}, "no such folder"),
-        ({"judge_model": ("a",)}, "attrib_judge_url"),
-        ({"annotations": Path("nothing.csv")}, "nothing.csv"),
-    ],
-)
-def test_preflight_names_what_does_not_hold(settings: Settings, changes: dict[str, Any], said: str) -> None:
-    with pytest.raises(ArgumentError, match=said):
-        preflight(settings.model_copy(update=changes))
-    preflight(settings.model_copy(update={**changes, "limit": 0}))
-
-
-def test_preflight_finds_a_database_that_cannot_be_used(settings: Settings, tmp_path: Path) -> None:
-    (tmp_path / "text.duckdb").write_text("this is no database, and long enough to be taken for one" * 100)
-    with pytest.raises(NotADatabase):
-        preflight(settings.model_copy(update={"db": tmp_path / "text.duckdb"}))
-    with pytest.raises(NotWritable):
-        preflight(settings.model_copy(update={"db": tmp_path}))
-    with Store.create(settings.db), pytest.raises(Locked):
-        Store.open(settings.db)
-    preflight(settings.model_copy(update={"db": tmp_path / "text.duckdb"}), rank=1)
-
-
-def test_preflight_finds_a_report_folder_that_holds_other_files(settings: Settings, tmp_path: Path) -> None:
-    (tmp_path / "mine").mkdir()
-    (tmp_path / "mine" / "thesis.tex").touch()
-    with pytest.raises(ReportError, match="holds files"):
-        preflight(settings.model_copy(update={"report": tmp_path / "mine"}))
