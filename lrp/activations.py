@@ -54,7 +54,8 @@ class Activations:
 
     def apply(self, module: nn.Module, x: Tensor, output: Tensor) -> Tensor:
         """The module's output with the pointwise rule behind it; a function with f(0) ≠ 0 is a gate, so a constant."""
-        value = output.detach()
+        with torch.no_grad():
+            value = output.detach()
         if module not in self._ratios:
             forward = module.forward
             with torch.no_grad():

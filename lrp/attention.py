@@ -14,6 +14,9 @@ import torch
 from torch import Tensor
 from torch.autograd.graph import GradientEdge, get_gradient_edge
 
+#: Operations by which the outcomes of experts are made or brought together.
+EXPERTS = ("grouped_mm", "_grouped_mm", "index_add", "index_add_")
+
 
 @dataclass
 class Fused:
@@ -61,13 +64,19 @@ class AttentionObserver:
     def __init__(self) -> None:
         self.calls: list[Fused | Eager] = []
         self.sums: list[tuple[Tensor, Tensor, Tensor]] = []
-        self.neurons: Tensor | None = None
+        self._activated: Tensor | None = None
+        self._mixture = False
         self._product: tuple[Tensor, Tensor, GradientEdge, float] | None = None  # query, keyᵀ, scores, factor
         self._softmax: Tensor | None = None
 
+    @property
+    def neurons(self) -> Tensor | None:
+        """What enters the down projection; None for a mixture of experts, whose rows are not tokens in order."""
+        return None if self._mixture else self._activated
+
     def activated(self, output: Tensor) -> None:
-        """Keeps the last one: what enters the down projection."""
-        self.neurons = output
+        """Keeps the last one."""
+        self._activated = output
 
     def observe(self, name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any], output: Any) -> None:
         """One watched operation; see :class:`~lm_eval_attrib.lrp.mode.Observer`."""
@@ -79,6 +88,8 @@ class AttentionObserver:
         elif name in ("add", "__add__", "__iadd__"):
             if len(args) > 1 and isinstance(args[1], Tensor):
                 self.sums.append((args[0], args[1], output))
+        elif name in EXPERTS:
+            self._mixture = True
         else:
             self._bilinear(name, args, kwargs, output)
 
@@ -112,6 +123,8 @@ class AttentionObserver:
         # Products with weights, or with tables, are linear maps; attention's have activations on both sides.
         if not (isinstance(first, Tensor) and isinstance(second, Tensor)) or first.dim() < 3 or second.dim() < 3:
             return
+        if name == "bmm" and first.requires_grad != second.requires_grad and self._softmax is None:
+            self._mixture = True  # each token by the weights of its own expert
         if self._softmax is not None and self._product is not None and first.shape[-2:-1] == self._softmax.shape[-2:-1]:
             query, transposed, scores, scale = self._product
             self.calls.append(Eager(query, transposed.transpose(-1, -2), second, output, scores, first, scale))

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..errors import NonFiniteRelevance, NoRule, NotDecoderOnly
 from .activations import Activations
-from .decoder import BlockCall, Decoder
+from .decoder import BlockCall, Decoder, cut
 from .mode import RuleMode, carries_gradient
 from .rules import Function, Rule
 from .streaming import require_streamable
@@ -44,15 +45,16 @@ class Audit:
 
 def audit(
     decoder: Decoder,
-    table: Mapping[Function, Rule],
+    table: Mapping[Function, Rule] | None,
     activations: Activations,
     input_ids: Sequence[int] | None = None,
 ) -> Audit:
-    """Run a probe under ``table`` and check what the sweep relies on.
+    """Run a probe under ``table`` (None: plain gradients) and check what the sweep relies on.
 
     Raises:
         NoRule: an operation, or an autograd function written in Python, without a rule.
-        NotDecoderOnly: a position sees later ones; activations reach a block by another way than its hidden states.
+        NotDecoderOnly: a position sees later ones; activations reach a block, or the logits, by another way than the hidden
+            states; hidden states are not one vector a token.
         NonFiniteRelevance: the probe's hidden states are not finite.
         ModelError: four-bit weights that are streamed in.
     """
@@ -60,27 +62,32 @@ def audit(
     counts: Counter[tuple[str, str]] = Counter()
     probe = list(input_ids or range(1, PROBE_TOKENS + 1))[:PROBE_TOKENS]
     ids = torch.tensor([probe, [*probe[:-1], (probe[-1] + 1) % 7]], device=decoder.device)
-    inputs: list[Tensor] = []
     outputs: list[Tensor] = []
+    mode = None if table is None else RuleMode(table, activations, decoder.names, counts=counts)
+    rules = ExitStack()
 
     def enter(index: int, hidden: Tensor) -> tuple[Tensor, Tensor]:
-        hidden = hidden.detach().requires_grad_() if index == 0 else hidden
-        inputs.append(hidden)
+        if index == 0:
+            hidden = hidden if hidden.requires_grad else hidden.detach().requires_grad_()
+            if mode is not None:
+                rules.enter_context(mode.active())  # relevance ends here: what comes before needs no rules
         return hidden, hidden
 
     def leave(index: int, hidden: Tensor) -> Tensor:
         outputs.append(hidden)
         return hidden
 
-    mode = RuleMode(table, activations, decoder.names, counts=counts)
-    with torch.enable_grad(), mode.active():
-        calls = decoder.capture(ids, enter=enter, leave=leave)
+    with torch.enable_grad(), rules:
+        with _embeddings_with_gradient(decoder):
+            calls = decoder.capture(ids, enter=enter, leave=leave)
+        _require_one_vector(calls[0], ids)
         logits = decoder.tail(outputs[-1][:, -1:])
     _require_one_way_in(calls)
     if ids.device.type != "meta" and len(probe) > 1:
         _require_finite(outputs)
         _require_causal(decoder, outputs[-1])
-    for name in _python_functions(logits):
+        _require_one_way_out(decoder, ids, logits[:, -1])
+    for name in _python_functions(logits) if mode is not None else ():
         raise NoRule(
             f"{name}, an autograd function written in Python, has no relevance rule: its backward would bypass the rules. Load "
             "the model without custom kernels (use_kernels=False, attn_implementation=sdpa)."
@@ -89,8 +96,50 @@ def audit(
     return Audit(decoder.blocks_name, len(decoder), rows)
 
 
+@contextmanager
+def _embeddings_with_gradient(decoder: Decoder) -> Iterator[None]:
+    """Token embeddings carry gradient, so that all that is made of them can be told."""
+
+    def hook(module: nn.Module, args: object, output: Tensor) -> Tensor:
+        return cut(output).requires_grad_().clone()  # no leaf: models scale embeddings in place
+
+    embeddings: nn.Module = decoder.model.get_input_embeddings()  # type: ignore[operator]
+    handle = embeddings.register_forward_hook(hook)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+def _require_one_vector(call: BlockCall, ids: Tensor) -> None:
+    shape = tuple(call.hidden.shape)
+    if len(shape) != 3 or shape[:2] != tuple(ids.shape):
+        raise NotDecoderOnly(
+            f"Decoder blocks are given hidden states {list(shape)} for token ids {list(ids.shape)}, not [batch, seq, d]. "
+            "Tokens put before the prompt (prompt tuning) and several vectors a token cannot be told apart in the relevance."
+        )
+
+
+def _require_one_way_out(decoder: Decoder, ids: Tensor, logits: Tensor) -> None:
+    """The head must give the model's own logits from the last block's output alone; half precision rounds, no more."""
+    with torch.no_grad():
+        own = decoder.model(input_ids=ids, use_cache=False).logits[:, -1].to(logits.device)
+    error = float((own - logits.detach()).abs().max() / own.abs().max())
+    if not error <= (5e-2 if own.dtype.itemsize == 2 else 1e-3):
+        raise NotDecoderOnly(
+            f"The logits of {type(decoder.model).__name__} are made of more than its last block's output (they differ by "
+            f"{error:.2g} of the largest one when made of it alone). Relevance that goes another way would be lost."
+        )
+
+
 def _require_one_way_in(calls: Sequence[BlockCall]) -> None:
     for index, call in enumerate(calls):
+        earlier = [name for name, value in call.kwargs.items() if hasattr(value, "get_seq_length")]
+        if earlier:
+            raise NotDecoderOnly(
+                f"Decoder block {index} is given a cache ({', '.join(earlier)}) though none was asked for: what it sees there "
+                "(prefix tuning) has no place in the prompt, and the block cannot be run again."
+            )
         named = [name for name, value in call.kwargs.items() if carries_gradient(value)]
         if named or carries_gradient(list(call.args)):
             raise NotDecoderOnly(

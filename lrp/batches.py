@@ -29,7 +29,7 @@ class Request:
 
 
 def batches(
-    requests: Sequence[Request], most: int | None, device: torch.device, tokens: int | None = None
+    requests: Sequence[Request], most: int | None, device: torch.device, tokens: int | None = None, *, padded: bool = True
 ) -> Iterator[tuple[Batch, Owners]]:
     """Group passes into batches, longest first, so that what does not fit is known early.
 
@@ -38,6 +38,7 @@ def batches(
         most: Most prompts in a batch; None for the device's own measure.
         device: Where the model takes its ids.
         tokens: Most tokens in a batch, padding included; None for the device's own measure.
+        padded: Whether prompts of different lengths may run together.
 
     Yields:
         A batch, and for each turn and prompt the index of the pair it belongs to (None where the turn skips the prompt).
@@ -47,7 +48,7 @@ def batches(
         by_prompt.setdefault(request.wanted.ids, []).append(request)
     prompts = sorted(by_prompt, key=len, reverse=True)
     limit = tokens or TOKENS.get(device.type, TOKENS_ELSEWHERE)
-    fill = FILL.get(device.type, FILL_ELSEWHERE)
+    fill = FILL.get(device.type, FILL_ELSEWHERE) if padded else 1.0
     start = 0
     while start < len(prompts):
         longest = len(prompts[start])

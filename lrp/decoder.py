@@ -10,14 +10,19 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from ..errors import NotDecoderOnly
+from .implementation import visible_attention
 
 BlockForward = Callable[..., Any]
+
+#: Rotary scalings of transformers whose frequencies depend on the number of positions in the batch.
+_BY_LENGTH = ("dynamic", "longrope")
 
 
 @dataclass
@@ -31,6 +36,12 @@ class BlockCall:
     keyword: str | None = None
     #: Where the model had the hidden states, wherever they are kept meanwhile.
     device: torch.device | None = None
+
+
+def cut(hidden: Tensor) -> Tensor:
+    """``hidden`` without what is behind it. Models may not cut activations off under the rules; the engine does it by this."""
+    with torch.no_grad():
+        return hidden.detach()
 
 
 class _Reached(Exception):
@@ -107,6 +118,12 @@ class Decoder:
             return torch.device(execution if not isinstance(execution, int) else f"cuda:{execution}")
         weight: Tensor = next(iter(embeddings.parameters()))
         return weight.device
+
+    @cached_property
+    def rotates_by_length(self) -> bool:
+        """Whether rotary frequencies follow the longest prompt of a batch, so that padding a prompt changes its states."""
+        kinds = {str(getattr(module, "rope_type", "")) for module in self.model.modules()}
+        return any(name in kind for kind in kinds for name in _BY_LENGTH)
 
     @contextmanager
     def _forwards(self, forwards: Sequence[BlockForward]) -> Iterator[None]:
@@ -236,7 +253,11 @@ def _named(call: BlockCall, hidden: Tensor) -> dict[str, Any]:
 
 @contextmanager
 def quiet(model: nn.Module) -> Iterator[None]:
-    """Weights without gradient and dropout off; every flag as it was afterwards, also after an exception."""
+    """Weights without gradient, dropout off, attention by operations that have rules; all as it was afterwards.
+
+    Raises:
+        NoRule: see :func:`~lm_eval_attrib.lrp.implementation.visible_attention`.
+    """
     # By name: accelerate puts another parameter object in the place of each one it streams in.
     trained = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
     training = [module for module in model.modules() if module.training]
@@ -245,7 +266,8 @@ def quiet(model: nn.Module) -> Iterator[None]:
             model.get_parameter(name).requires_grad_(False)
         for module in training:
             module.training = False
-        yield
+        with visible_attention(model):
+            yield
     finally:
         for name in trained:
             model.get_parameter(name).requires_grad_(True)

@@ -18,7 +18,7 @@ from .assemble import assemble, without_padding
 from .attribution import Attribution
 from .audit import Audit, audit
 from .batches import Request, batches
-from .decoder import Decoder, quiet
+from .decoder import Decoder, cut, quiet
 from .graph import GraphRequest, GraphVisitor
 from .mode import Observer, RuleMode
 from .objectives import passes
@@ -64,7 +64,7 @@ class Engine:
         self.decoder = Decoder(model)
         self._activations = Activations()
         self._table = TABLES.get(rule)
-        self._audited = self._table is None
+        self._audited = False
         self._replays = False
         #: Per block, whether biases add to keys or values: found out by the first graph, true for the model.
         self._biased: dict[int, bool] = {}
@@ -72,14 +72,14 @@ class Engine:
     # --- public --------------------------------------------------------------------------------------------------
 
     def audit(self, input_ids: Sequence[int] | None = None) -> Audit:
-        """Run a short prompt under the rules and list every operation met and the rule it got.
+        """Run a short prompt under the rules and list every operation met and the rule it got (none without rules).
 
         Raises:
             NoRule: an operation without a rule, named with its module.
-            NotDecoderOnly: a position sees later ones, or activations reach a block by another way than its input.
+            NotDecoderOnly: a position sees later ones, or activations reach a block or the logits by another way.
         """
         with quiet(self.model):
-            found = audit(self.decoder, TABLES.get(self.rule, TABLES["attnlrp"]), self._activations, input_ids)
+            found = audit(self.decoder, self._table, self._activations, input_ids)
         self._audited = True
         return found
 
@@ -110,12 +110,15 @@ class Engine:
         with quiet(self.model):
             if not self._audited and requests:
                 self.audit(requests[0].wanted.ids)
-            waiting = list(batches(requests, self.batch_size, self.decoder.device))
+            padded = not self.decoder.rotates_by_length
+            waiting = list(batches(requests, self.batch_size, self.decoder.device, padded=padded))
             while waiting:
                 batch, owners = waiting.pop(0)
                 try:
                     results, visitor = self._run(batch, visitor_for)
-                except (torch.OutOfMemoryError, MemoryError):
+                except (RuntimeError, MemoryError) as error:
+                    if not _ran_out(error):
+                        raise
                     waiting[:0] = self._smaller(batch, owners)
                     continue
                 for turn, indices in enumerate(owners):
@@ -150,13 +153,13 @@ class Engine:
 
         def enter(index: int, hidden: Tensor) -> tuple[Tensor, Tensor]:
             if index == first:
-                hidden = kept["leaf"] = hidden.detach().requires_grad_()
+                hidden = kept["leaf"] = cut(hidden).requires_grad_()
             return hidden, hidden
 
         def leave(index: int, hidden: Tensor) -> Tensor:
             if index == last:
                 kept["output"] = hidden
-            return hidden if first <= index < last else hidden.detach()
+            return hidden if first <= index < last else cut(hidden)
 
         ids = torch.tensor([list(input_ids)], device=self.decoder.device)
         with torch.enable_grad(), self._rules(None):
@@ -179,12 +182,13 @@ class Engine:
                 results = self.sweep(mode, visitor).run(batch)
                 self._replays = self._replays or mode != "graph"
                 return results, visitor
-            except (torch.OutOfMemoryError, MemoryError) as error:
-                if torch.cuda.is_available():
-                    torch.cuda.empty_cache()
-                if step + 1 == len(order):
+            except (RuntimeError, MemoryError) as error:
+                if not _ran_out(error) or step + 1 == len(order):
                     raise
-                log.warning("Out of memory in mode %s (%s); trying %s.", mode, str(error).splitlines()[0], order[step + 1])
+                why = (str(error) or type(error).__name__).splitlines()[0]
+                log.warning("Out of memory in mode %s (%s); trying %s.", mode, why, order[step + 1])
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()  # only now that the error is gone are the failed attempt's tensors free
         raise AssertionError("unreachable: the last memory mode returns or raises")
 
     def _integrated(self, batch: Batch, mode: MemoryMode) -> list[list[PassResult | None]]:
@@ -235,13 +239,13 @@ class Engine:
                 "Free the device, load the model with parallelize=True or offload_folder=…, or use a shorter prompt."
             )
         half = len(batch.prompts) // 2
-        return [
-            (
-                Batch(batch.prompts[part], tuple(turn[part] for turn in batch.turns)),
-                [indices[part] for indices in owners],
-            )
-            for part in (slice(None, half), slice(half, None))
-        ]
+        halves = []
+        for part in (slice(None, half), slice(half, None)):
+            # A turn that only the other half's prompts take is none of this half's.
+            taken = [t for t, indices in enumerate(owners) if any(index is not None for index in indices[part])]
+            turns = tuple(batch.turns[t][part] for t in taken)
+            halves.append((Batch(batch.prompts[part], turns), [owners[t][part] for t in taken]))
+        return halves
 
     def _visitors(self, graph: bool | GraphRequest, units: bool) -> Callable[[Batch], GraphVisitor] | None:
         if graph is False and not units:
@@ -250,3 +254,8 @@ class Engine:
             raise ArgumentError(f"Graphs, heads and neurons follow the rules attnlrp and cplrp; {self.rule} has none.")
         request = graph if isinstance(graph, GraphRequest) else GraphRequest(edges=graph)
         return lambda batch: GraphVisitor(request, self.rule, [len(prompt) for prompt in batch.prompts], self._biased)
+
+
+def _ran_out(error: Exception) -> bool:
+    """Whether memory ran out; the CPU's allocator says so in a plain RuntimeError."""
+    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "can't allocate memory" in str(error)

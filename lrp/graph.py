@@ -81,7 +81,7 @@ class GraphVisitor:
         self.request, self.rule, self.lengths, self._biased = request, rule, lengths, biased
         self._found: dict[tuple[int, int], _Collected] = {}
         self._linear: list[tuple[Tensor, Tensor]] = []
-        self._linear_of: LocalGraph | None = None
+        self._linear_of: int | None = None  # the block; its graph itself must not be kept alive
 
     # --- the sweep's side ---------------------------------------------------------------------------------------
 
@@ -164,9 +164,9 @@ class GraphVisitor:
         self, block: int, local: LocalGraph, seen: AttentionObserver
     ) -> list[tuple[Tensor | None, Tensor | None]]:
         """k̃ and ṽ of every call; None where no bias adds anything, so that they are k and v themselves."""
-        if self._linear_of is local:
+        if self._linear_of == block:
             return list(self._linear)
-        self._linear_of = local
+        self._linear_of = block
         self._linear = []
         if self._biased.get(block) is not False and seen.calls:
             tensors = [tensor for call in seen.calls for tensor in (call.key, call.value)]

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.autograd.graph import GradientEdge
 
+from .assemble import without_padding
 from .engine import Engine
 from .mode import Observer
 from .objectives import passes
@@ -44,7 +45,7 @@ def jump_edges(engine: Engine, pair: Pair, first: int, last: int, rows: Sequence
 
     Args:
         engine: Under ``attnlrp`` or ``cplrp``.
-        pair: What is explained; one pass (not ``sequence``), without padding.
+        pair: What is explained; one pass (not ``sequence``). n counts its tokens without padding.
         first, last: Blocks, first ≤ last.
         rows: Receiving tokens j, k of them.
 
@@ -58,7 +59,7 @@ def jump_edges(engine: Engine, pair: Pair, first: int, last: int, rows: Sequence
     depth = len(engine.decoder)
     if not 0 <= first <= last < depth:
         raise ValueError(f"Blocks must satisfy 0 ≤ first ≤ last < {depth}, not first={first}, last={last}.")
-    ids = tuple(int(token) for token in pair.input_ids)
+    ids = without_padding(pair)
     wanted = passes(pair, ids)
     if len(wanted) != 1:
         raise ValueError("A sequence is two passes over two texts; it has no one graph to jump in.")

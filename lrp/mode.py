@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from threading import get_ident
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
+from torch._ops import OpOverload, OpOverloadPacket
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 from torch.overrides import TorchFunctionMode, resolve_name
 
@@ -28,16 +30,34 @@ class Observer(Protocol):
 
 
 #: Operations whose tensors an observer gets to see, by the function's name.
-WATCHED = ("scaled_dot_product_attention", "softmax", "matmul", "__matmul__", "bmm", "baddbmm", "add", "__add__", "__iadd__")
+WATCHED = (
+    *("scaled_dot_product_attention", "softmax", "matmul", "__matmul__", "bmm", "baddbmm", "add", "__add__", "__iadd__"),
+    *("grouped_mm", "_grouped_mm", "index_add", "index_add_"),
+)
+
+
+#: Operations without a rule whose result holds nothing of their argument but its shape and type.
+_BLANK = {f"{name}_like" for name in ("empty", "zeros", "ones", "full", "rand", "randn")} | {
+    f"new_{name}" for name in ("empty", "zeros", "ones", "full", "tensor")
+}
 
 
 def carries_gradient(value: object) -> bool:
-    """Whether a tensor that requires gradient is in ``value``, at most two containers deep."""
+    """Whether a tensor that requires gradient is in ``value``, however deep in containers."""
     if isinstance(value, Tensor):
         return value.requires_grad
     if isinstance(value, (list, tuple)):
-        return any(carries_gradient(item) for item in value)
+        return any(map(carries_gradient, value))
+    if isinstance(value, Mapping):
+        return any(map(carries_gradient, value.values()))
     return False
+
+
+def _holds_numbers(value: object) -> bool:
+    """Whether a tensor that could carry gradient is in ``value``."""
+    if isinstance(value, (list, tuple)):
+        return any(map(_holds_numbers, value))
+    return isinstance(value, Tensor) and (value.is_floating_point() or value.is_complex())
 
 
 def name_of(function: Function) -> str:
@@ -74,6 +94,7 @@ class RuleMode(TorchFunctionMode):
         self._watched = {function for function in table if getattr(function, "__name__", "") in WATCHED}
         self._stack: list[nn.Module] = []
         self._whole = 0  # > 0 inside an activation module that counts as one operation
+        self._thread = get_ident()
 
     def __torch_function__(
         self, func: Function, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -100,10 +121,18 @@ class RuleMode(TorchFunctionMode):
         return output
 
     def _without_rule(self, func: Function, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """Shapes, comparisons, indices pass: nothing of what they return carries gradient. All else is refused."""
+        """Shapes, comparisons, indices pass, as no relevance goes through them. All else is refused.
+
+        Also what returns numbers without gradient (``detach``, ``.data``), or writes them into an argument as kernels do: there
+        relevance would be lost in silence.
+        """
         output = func(*args, **kwargs)
         if carries_gradient(output):
             raise self._refusal(func, "")
+        if _holds_numbers(output) and getattr(func, "__name__", "") not in _BLANK:
+            raise self._refusal(func, ", which cuts activations off from what they were made of")
+        if isinstance(func, (OpOverload, OpOverloadPacket)) and output is None:
+            raise self._refusal(func, ", which writes its result into an argument")
         return output
 
     def _refusal(self, func: Function, use: str) -> NoRule:
@@ -115,14 +144,19 @@ class RuleMode(TorchFunctionMode):
             "a slow reference. attrib_rule=gradient works with any operation."
         )
 
-    # Module hooks are global to torch, not attached to the model, and live only inside the context.
+    # Module hooks are global to torch, not attached to the model, and live only inside the context. The mode is its thread's
+    # own, the hooks are not: modules that other threads run meanwhile are none of ours.
 
     def _enter(self, module: nn.Module, args: tuple[Any, ...]) -> None:
+        if get_ident() != self._thread:
+            return
         self._stack.append(module)
         if self._whole or self._activations.is_one_operation(module, args):
             self._whole += 1
 
     def _leave(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
+        if get_ident() != self._thread:
+            return None
         while self._stack and self._stack.pop() is not module:
             continue
         if not self._whole:
@@ -138,6 +172,7 @@ class RuleMode(TorchFunctionMode):
     @contextmanager
     def active(self) -> Iterator[RuleMode]:
         """The mode with its module hooks; both are gone afterwards, also after an exception."""
+        self._thread = get_ident()
         handles = [
             register_module_forward_pre_hook(self._enter),
             register_module_forward_hook(self._leave),

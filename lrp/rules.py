@@ -16,9 +16,9 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
+from . import operations as op
 from .functions import FusedNorm, HalfProduct, Pointwise, Ratio, applied, in_float32, quotient, scale_gradient
 
 Function = Callable[..., Any]
@@ -54,12 +54,32 @@ def linear(function: Function, args: tuple[Any, ...], kwargs: dict[str, Any]) ->
     return function(*args, **kwargs)
 
 
+def linear_map(function: Function, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Linear maps by weights: the plain gradient. By weights that are activations themselves they are products: unknown."""
+    names = ("start", "end", "weight") if function in _LERP else ("input", "weight")
+    if _carries({**dict(zip(names, args, strict=False)), **kwargs}.get("weight")):
+        raise UnknownUse("a map whose weight is an activation")
+    return function(*args, **kwargs)
+
+
+def same_gate(function: Function, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """CP-LRP: what reshapes or casts the outcome of an activation function leaves it one."""
+    output = function(*args, **kwargs)
+    return _mark(output) if args and hasattr(args[0], GATE) and isinstance(output, Tensor) else output
+
+
 # --- constants -------------------------------------------------------------------------------------------------------
 
 
 def constant(function: Function, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """Normalisers and other statistics of activations: no relevance flows into them (AttnLRP eq. 17)."""
     return function(*map(_constant, args), **{name: _constant(value) for name, value in kwargs.items()})
+
+
+def constant_deviation(function: Function, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Tensor, Tensor]:
+    """Deviation and mean in one call: the first is a normaliser, the second linear (AttnLRP appendix A.2.3)."""
+    deviation, mean = function(*args, **kwargs)
+    return deviation.detach(), mean
 
 
 def gate(function: Function, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -115,7 +135,8 @@ def power(function: Function, args: tuple[Any, ...], kwargs: dict[str, Any]) -> 
     if exponent < 1:
         constant_result: Tensor = constant(function, args, kwargs)
         return constant_result
-    return scale_gradient(function(*args, **kwargs), 1.0 / exponent)
+    output = scale_gradient(function(*args, **kwargs), 1.0 / exponent)
+    return _mark(output) if args and hasattr(args[0], GATE) else output
 
 
 def clamp(function: Function, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
@@ -233,7 +254,12 @@ def in_place(twin: Function, rule: Rule) -> Rule:
     def changed(function: Function, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if sum(map(_carries, _operands(args, kwargs))) == 1 and twin is torch.mul:
             return function(*args, **kwargs)
-        return args[0].copy_(rule(twin, (args[0].clone(), *args[1:]), kwargs))
+        before = args[0].clone()
+        if hasattr(args[0], GATE):
+            _mark(before)
+        after = rule(twin, (before, *args[1:]), kwargs)
+        args[0].copy_(after)
+        return _mark(args[0]) if hasattr(after, GATE) else args[0]
 
     return changed
 
@@ -298,84 +324,42 @@ def _fused_norm(function: Function, call: dict[str, Any], centre: bool, eps: flo
 _SQUARES = {torch.square, torch.Tensor.square}
 _ELEMENTWISE = {torch.mul, Tensor.mul, Tensor.__mul__, Tensor.__rmul__, torch.multiply}
 _CLAMP_MAX = {torch.clamp_max, torch.Tensor.clamp_max}
-
-_LINEAR = """
-    linear embedding conv1d pad
-    add __add__ __radd__ __iadd__ add_ sub __sub__ __rsub__ __isub__ sub_ subtract neg __neg__ sum mean cumsum
-    view reshape view_as reshape_as expand expand_as flatten unflatten transpose transpose_ permute t T mT movedim swapaxes
-    contiguous clone to type type_as float double half bfloat16 cuda cpu detach requires_grad_ alias
-    unsqueeze unsqueeze_ squeeze squeeze_ unbind chunk split tensor_split split_with_sizes narrow select index_select
-    select_scatter
-    __getitem__ __setitem__ gather broadcast_to scatter scatter_ scatter_add scatter_add_ index_add index_add_ index_put
-    index_put_ index_copy_
-    cat concat concatenate stack hstack vstack repeat repeat_interleave tile roll flip tril triu diagonal
-    where masked_fill masked_fill_ masked_scatter masked_scatter_ copy_ fill_ zero_ lerp
-    topk sort max amax min amin take_along_dim
-    mv grouped_mm _grouped_mm scaled_grouped_mm view_as_real view_as_complex
-"""
-_PRODUCT = "mul __mul__ __rmul__ multiply matmul __matmul__ __rmatmul__ bmm mm dot inner outer"
-_ADDED_PRODUCT = "baddbmm addmm addbmm addmv addcmul"
-_QUOTIENT = "div __truediv__ __itruediv__ div_ divide true_divide"
-_CONSTANT = "rsqrt sqrt std var var_mean std_mean norm vector_norm linalg_vector_norm logsumexp"
-_GATE = "sigmoid"
-_GENERIC_POINTWISE = """
-    tanh leaky_relu elu celu selu hardswish hardtanh relu6 mish softsign tanhshrink hardshrink softshrink asinh atan sin expm1
-    log1p
-"""
-_PIECEWISE_LINEAR = "abs relu"
-_POWER = "pow __pow__ square"
-_CLAMP = "clamp clip clamp_min clamp_max"
-_CLAMP_IN_PLACE = "clamp_ clip_"
-_PRODUCT_IN_PLACE = "mul_ __imul__"
-_DROPOUT = "dropout dropout1d alpha_dropout feature_dropout"
-_SOFTMAX = "softmax _softmax"
-
-_NAMESPACES = (torch, Tensor, F, torch._C._nn, torch.special, torch.linalg)
+_LERP = {torch.lerp, torch.Tensor.lerp}
 
 
-def resolve(names: str) -> list[Function]:
-    """Every function, method or property getter that torch knows under the given names."""
-    found: list[Function] = []
-    for name in names.split():
-        for namespace in _NAMESPACES:
-            attribute = getattr(namespace, name, None)
-            if callable(attribute):
-                found.append(attribute)
-            elif attribute is not None and hasattr(attribute, "__get__"):
-                found.append(attribute.__get__)
-    return found
-
-
-def _table(product: Rule, softmax: Rule, fused_attention: Rule) -> dict[Function, Rule]:
+def _table(product: Rule, softmax: Rule, fused_attention: Rule, same: Rule) -> dict[Function, Rule]:
     rows: list[tuple[str, Rule]] = [
-        (_LINEAR, linear),
-        (_PRODUCT, product),
-        (_PRODUCT_IN_PLACE, in_place(torch.mul, product)),
-        (_ADDED_PRODUCT, added_product),
+        (op.LINEAR, linear),
+        (op.SAME, same),
+        (op.LINEAR_MAP, linear_map),
+        (op.PRODUCT, product),
+        (op.PRODUCT_IN_PLACE, in_place(torch.mul, product)),
+        (op.ADDED_PRODUCT, added_product),
         ("einsum", einsum),
-        (_QUOTIENT, quotient_of),
-        (_CONSTANT, constant),
-        (_GATE, gate),
+        (op.QUOTIENT, quotient_of),
+        (op.CONSTANT, constant),
+        (op.CONSTANT_DEVIATION, constant_deviation),
+        (op.GATE, gate),
         ("silu", pointwise(in_float32(torch.sigmoid))),
         ("gelu", gelu),
-        (_PIECEWISE_LINEAR, piecewise_linear),
-        (_GENERIC_POINTWISE, pointwise()),
-        (_POWER, power),
-        (_CLAMP, clamp),
-        (_CLAMP_IN_PLACE, in_place(torch.clamp, clamp)),
-        (_DROPOUT, dropout),
-        (_SOFTMAX, softmax),
+        (op.PIECEWISE_LINEAR, piecewise_linear),
+        (op.GENERIC_POINTWISE, pointwise()),
+        (op.POWER, power),
+        (op.CLAMP, clamp),
+        (op.CLAMP_IN_PLACE, in_place(torch.clamp, clamp)),
+        (op.DROPOUT, dropout),
+        (op.SOFTMAX, softmax),
         ("layer_norm", layer_norm),
         ("rms_norm", rms_norm),
         ("scaled_dot_product_attention", fused_attention),
     ]
-    return {function: rule for names, rule in rows for function in resolve(names)}
+    return {function: rule for names, rule in rows for function in op.resolve(names)}
 
 
 #: Rule name → table. ``gradient`` needs none: it is plain autograd, and nothing is refused.
 TABLES: Mapping[str, Mapping[Function, Rule]] = {
-    "attnlrp": _table(product_half, linear, attention(query_key=0.25, value=0.5)),
-    "cplrp": _table(product_value, softmax_constant, attention(query_key=0.0, value=1.0)),
+    "attnlrp": _table(product_half, linear, attention(query_key=0.25, value=0.5), linear),
+    "cplrp": _table(product_value, softmax_constant, attention(query_key=0.0, value=1.0), same_gate),
 }
 
 #: Every method the engine offers; the last three are the baselines of method.md, 7.

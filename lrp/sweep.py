@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.autograd.graph import GradientEdge
 
 from ..errors import NonFiniteRelevance, ReplayMismatch
-from .decoder import BlockCall, Decoder
+from .decoder import BlockCall, Decoder, cut
 from .mode import Observer
 from .objectives import Pass
 from .rows import replay_rows
@@ -165,14 +165,14 @@ class Sweep:
             hidden = self.embed(hidden) if index == 0 else hidden
             if index == len(self.decoder) - 1:
                 return hidden, hidden  # the last block is run by itself, for the rows that are needed
-            leaves[index] = hidden.detach().requires_grad_()
+            leaves[index] = cut(hidden).requires_grad_()
             if relay is not None and self.visitor is not None:
                 observers[index] = relay.to = self.visitor.observer(index)
             return leaves[index], leaves[index]
 
         def leave(index: int, hidden: Tensor) -> Tensor:
             self._locals[index] = LocalGraph(leaves[index], hidden, observers.get(index))
-            return hidden.detach()
+            return cut(hidden)
 
         with torch.enable_grad(), self.rules(relay):
             return self.decoder.capture(ids, enter=enter, leave=leave, run_last=False)

@@ -154,6 +154,23 @@ def test_gated_product(activation: Callable[[Tensor], Tensor], swapped: bool) ->
     same(to_up, given)
 
 
+def _cast(gate: Tensor, up: Tensor) -> Tensor:
+    return F.silu(gate).view(2, 2, 5).clone().reshape(4, 5).to(torch.float64) * up
+
+
+def _in_place(gate: Tensor, up: Tensor) -> Tensor:
+    opened = F.silu(gate)
+    opened *= up
+    return opened
+
+
+@pytest.mark.parametrize("gated", [_cast, _in_place, lambda gate, up: F.relu(gate).square() * up])
+def test_a_gate_stays_one_through_reshapes_casts_and_powers(gated: Callable[..., Tensor]) -> None:
+    _, given, to_gate, to_up = relevances(gated, draw(4, 5), draw(4, 5, seed=1), rule="cplrp")
+    assert not to_gate.any()
+    same(to_up, given)
+
+
 @pytest.mark.parametrize("rule", RULES)
 def test_sigmoid_gate_is_constant(rule: str) -> None:
     _, given, to_gate, to_value = relevances(lambda z, x: torch.sigmoid(z) * x, draw(4, 5), draw(4, 5, seed=1), rule=rule)
@@ -214,6 +231,13 @@ def test_norms_with_constant_normalisers(rule: str) -> None:
     _, given, found = relevances(by_deviation, x, rule=rule)
     same(found, op.layer_norm(x, weight, bias, 0.0, given))
 
+    def in_one_call(x: Tensor) -> Tensor:
+        deviation, mean = torch.std_mean(x, -1, keepdim=True, correction=0)
+        return weight * (x - mean) / deviation + bias
+
+    _, given, found = relevances(in_one_call, x, rule=rule)
+    same(found, op.layer_norm(x, weight, bias, 0.0, given))
+
 
 def test_routers_renormalisation_is_the_gradient() -> None:
     """Softmax over all, top-k, division by the sum = softmax over the top k: one function, so one relevance."""
@@ -242,6 +266,12 @@ def test_fused_attention(rule: str, groups: int) -> None:
     grouped = [part.reshape(heads // groups, groups, n, width).sum(1) for part in (to_k, to_v)]
     for one, other in zip(found, (to_q, *grouped), strict=True):
         torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-10)
+
+
+@pytest.mark.parametrize("form", [F.linear, lambda x, w: torch.lerp(x, x, w)])
+def test_a_weight_that_is_an_activation_is_refused(form: Callable[..., Tensor]) -> None:
+    with pytest.raises(NoRule, match="whose weight is an activation"):
+        relevances(form, draw(4, 4), draw(4, 4, seed=1))
 
 
 @pytest.mark.parametrize(
