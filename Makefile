@@ -17,7 +17,7 @@ OLDEST ?= 0.4.12
 BIN     := $(abspath $(VENV))/bin
 SOURCES := lm_eval_attrib lrp reports tasks
 # One thread a worker: pytest-xdist starts a worker for each core.
-PYTEST  := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal
+PYTEST  := OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist worksteal
 
 .PHONY: demo test test-all test-oldest lint setup clean FORCE
 

@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 import os
+import sys
 import tempfile
 from pathlib import Path
 
 import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+SHARED = ROOT.parent / "shared"
+
+# `python -m pytest` puts the working directory first. There lm_eval_attrib lacks what setuptools' package-dir brings from the
+# other folders: the installed package is what is tested.
+sys.path[:] = [place for place in sys.path if Path(place or os.curdir).resolve() != ROOT]
 
 # Read by the libraries when they are first imported.
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -15,13 +23,16 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 _cache = tempfile.TemporaryDirectory(prefix="datasets-")
 os.environ["HF_DATASETS_CACHE"] = _cache.name
 
-ROOT = Path(__file__).resolve().parents[1]
-SHARED = ROOT.parent / "shared"
-
 CHAT_TEMPLATE = (
     "{% for turn in messages %}<{{ turn['role'] }}>{{ turn['content'] }}</s>{% endfor %}"
     "{% if add_generation_prompt %}<assistant>{% endif %}"
 )
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Each test works in a folder of its own: a database's default place, and what programs it starts import first."""
+    monkeypatch.chdir(tmp_path)
 
 
 @pytest.fixture(scope="session")

@@ -65,8 +65,7 @@ def manager(tmp_path_factory: pytest.TempPathFactory) -> TaskManager:
 
 
 @pytest.fixture(autouse=True)
-def nothing_remains(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
-    monkeypatch.chdir(tmp_path)  # the database's default place is the working directory
+def nothing_remains(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(lm_eval.evaluator, "add_env_info", lambda results: None)  # it starts programs, for seconds
     yield
     gc.collect()

@@ -34,9 +34,8 @@ SAMPLE: dict[str, Any] = {
 
 
 @pytest.fixture
-def handed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[Any]:
+def handed(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     calls: list[Any] = []
-    monkeypatch.chdir(tmp_path)  # the database's default place is the working directory
     monkeypatch.setattr(explain, "explain_run", lambda *given: calls.append(given))
     monkeypatch.setattr(lm_eval.evaluator, "add_env_info", lambda results: None)
     return calls
@@ -140,6 +139,9 @@ def test_task_is_named_by_file_or_by_hand(tmp_path: Path) -> None:
     (tmp_path / "deep").mkdir()
     write(tmp_path / "deep" / "samples_my_task_2026-01-02T03-04-05.678.jsonl", SAMPLE)
     assert list(samples.read_samples([tmp_path / "deep"])) == ["my_task"]
+    assert list(samples.read_samples([f"{tmp_path}/**/samples_my_*.jsonl"])) == ["my_task"]
+    with pytest.raises(SamplesError, match="No file matches"):
+        samples.read_samples([f"{tmp_path}/**/samples_your_*.jsonl"])
 
 
 @pytest.mark.parametrize(
