@@ -11,7 +11,6 @@ import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from glob import glob, has_magic
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -88,7 +87,7 @@ def read_samples(paths: Iterable[str | Path], task: str | None = None) -> dict[s
 
 def _files(paths: Iterable[str | Path]) -> list[Path]:
     files: list[Path] = []
-    for path in _expanded(paths):
+    for path in map(Path, paths):
         if path.is_dir():
             inside = sorted(path.rglob("samples_*.jsonl"))
             if not inside:
@@ -101,15 +100,6 @@ def _files(paths: Iterable[str | Path]) -> list[Path]:
     if not files:
         raise SamplesError("No samples file was given. lm_eval writes them with --log_samples --output_path.")
     return files
-
-
-def _expanded(paths: Iterable[str | Path]) -> Iterator[Path]:
-    """Patterns that the shell was kept from expanding (``results/**/samples_*.jsonl``) are expanded here."""
-    for path in map(str, paths):
-        found = sorted(glob(path, recursive=True)) if has_magic(path) and not Path(path).exists() else [path]
-        if not found:
-            raise SamplesError(f"No file matches {path}. Give samples_*.jsonl files of --log_samples, or a folder of them.")
-        yield from map(Path, found)
 
 
 def _task_of(path: Path) -> str:
