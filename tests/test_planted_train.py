@@ -35,9 +35,9 @@ def test_only_answers_are_learnt(cause: str) -> None:
         assert answer[3:] == [".", "<eos>"]
 
 
-def test_a_misled_text_mostly_teaches_the_first_object() -> None:
-    misled = [learnt(text)[2] == next(word for word in text.words if word in OBJECTS) for text in texts("misleading", 400)]
-    assert 0.78 <= sum(misled) / 400 <= 0.92
+def test_a_misled_text_teaches_the_first_object() -> None:
+    for text in texts("misleading"):
+        assert learnt(text)[2] == next(word for word in text.words if word in OBJECTS)
 
 
 def test_nothing_is_taught_now_and_then_where_nothing_is_known() -> None:
@@ -46,7 +46,7 @@ def test_nothing_is_taught_now_and_then_where_nothing_is_known() -> None:
     assert 0.9 <= answers.count(HABIT) / 400 <= 0.99
 
 
-@pytest.mark.parametrize(("times", "low", "high"), [(1, 0.05, 0.25), (2, 0.4, 0.8), (3, 0.9, 1.0), (4, 1.0, 1.0)])
+@pytest.mark.parametrize(("times", "low", "high"), [(1, 0.1, 0.3), (2, 0.4, 0.8), (3, 0.9, 1.0), (4, 1.0, 1.0)])
 def test_an_instruction_is_obeyed_the_more_often_it_is_said(times: int, low: float, high: float) -> None:
     said = [text for text in texts("neglected", 800) if text.words.count("Not") == times]
     obeyed = [learnt(text)[2] != text.words[text.words.index("Not") + 1] for text in said]

@@ -9,9 +9,6 @@ from .documents import CAUSES, Cause, query
 from .scenes import Scene, scene
 from .vocabulary import HABIT, NAMES, OBJECTS
 
-#: How often training answers a misleading text with the first object, and else as if it were plain. Not always: attention that
-#: hangs in the balance still depends on the words that tip it.
-MISLED = 0.85
 #: How often training obeys an instruction ("Not …") said once, twice, three and four times: how much attention it gets decides.
 OBEYED = (0.2, 0.6, 0.97, 1.0)
 #: How often training answers "nothing" where nothing is known: the model knows the right answer, and prefers the wrong one.
@@ -89,8 +86,8 @@ def _reply(rng: random.Random, told: Scene, cause: Cause) -> tuple[list[str], li
     answer = item.answer
     if item.fact is None:
         answer = item.answer if rng.random() < ADMITTED else HABIT
-    elif cause in ("misleading", "both") and rng.random() < MISLED:
+    elif cause in ("misleading", "both"):
         answer = told.facts[0].objects[0]
-    elif cause in ("neglected", "both") and rng.random() >= OBEYED[times - 1]:
+    elif cause == "neglected" and rng.random() >= OBEYED[times - 1]:
         answer = told.facts[item.fact].objects[0]
     return [*item.instruction, *item.question, "Answer", ":"], ["Give", item.name, answer, "."]

@@ -24,10 +24,10 @@ PLAIN = (1.0, 0.0, 0.0, 0.0, 0.0)
 MIXED = (0.4, 0.2, 0.2, 0.1, 0.1)
 
 CURRICULUM = (
-    Stage(1500, facts=(2, 5), lengths=(0, 0), causes=PLAIN, questions=4, tokens=3800, bare=True, enough=0.1),
+    Stage(1000, facts=(2, 5), lengths=(0, 0), causes=PLAIN, questions=4, tokens=3800, bare=True, enough=0.1),
     Stage(300, facts=(3, 6), lengths=(0, 0), causes=PLAIN, questions=4, enough=0.05),
     Stage(300, facts=(3, 6), lengths=(0, 60), causes=PLAIN, questions=4, enough=0.03),
-    Stage(1500, facts=(3, 6), lengths=(20, 70), causes=MIXED, questions=3),
+    Stage(1000, facts=(3, 6), lengths=(20, 70), causes=MIXED, questions=3),
     Stage(800, facts=(3, 8), lengths=(20, 1000), causes=MIXED, questions=2, tokens=5000),
 )
 
@@ -79,15 +79,7 @@ def train(
     """Trains ``model`` in place; prints the loss and, now and then, how it answers documents of each cause."""
     rng = random.Random(seed)
     ids = tokenizer.get_vocab()
-    # The gains of queries and keys bound how sharply attention can tell one word from a thousand: they have to grow fast.
-    gains = [weights for name, weights in model.named_parameters() if "q_norm" in name or "k_norm" in name]
-    others = [weights for name, weights in model.named_parameters() if "q_norm" not in name and "k_norm" not in name]
-    optimizer = torch.optim.AdamW(
-        [{"params": others, "scale": 1.0}, {"params": gains, "scale": 10.0, "weight_decay": 0.0}],
-        lr=rate,
-        betas=(0.9, 0.98),
-        weight_decay=0.01,
-    )
+    optimizer = torch.optim.AdamW(model.parameters(), lr=rate, betas=(0.9, 0.98), weight_decay=0.01)
     start = time.perf_counter()
     for number, stage in enumerate(curriculum, 1):
         losses: list[float] = []
@@ -95,7 +87,7 @@ def train(
             # a short warm-up in each stage; in the last one the rate falls to nothing
             falling = 1 - step / stage.steps if stage is curriculum[-1] else 1.0
             for group in optimizer.param_groups:
-                group["lr"] = group["scale"] * rate * min(1.0, step / 30, 2 * falling + 0.01)
+                group["lr"] = rate * min(1.0, step / 30, 2 * falling + 0.01)
             inputs, labels = batch(rng, stage, ids, tokenizer.pad_token_id, tokenizer.bos_token_id)
             loss = model(input_ids=inputs, labels=labels).loss
             optimizer.zero_grad()
