@@ -6,6 +6,7 @@ import pytest
 import torch
 from families import FAMILIES, exact
 from lm_eval_attrib.lrp import Engine, GraphRequest, Pair
+from lm_eval_attrib.lrp.decoder import cut
 from lm_eval_attrib.lrp.jumps import jump_edges
 from lm_eval_attrib.lrp.objectives import passes
 from lm_eval_attrib.lrp.sweep import Batch
@@ -48,7 +49,7 @@ def packed(engine: Engine, block: int) -> Tensor:
         def leave(index, hidden):
             if index == block:
                 kept["output"] = hidden
-            return hidden.detach()
+            return cut(hidden)
 
         ids = torch.tensor([IDS] * n)
         with torch.enable_grad(), engine._rules(None):
