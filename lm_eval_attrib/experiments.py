@@ -64,7 +64,7 @@ def mask(subject: Subject, check: str, words: Sequence[int]) -> Experiment:
 def shift(
     subject: Subject, check: str, amount: float, segments: frozenset[str], blocks: int | None = None
 ) -> Experiment | None:
-    """Add ``amount`` to the attention on relevant ``segments``; the control does so for about as many tokens of other words.
+    """Add ``amount`` to the attention on relevant ``segments``; the control for a random stretch of about as many others.
 
     ``blocks``: only in this many first blocks.
 
@@ -77,7 +77,8 @@ def shift(
 
     def draw(rng: random.Random) -> Variant | None:
         positions: list[int] = []
-        for word in rng.sample(others, len(others)):
+        start = rng.randrange(len(others)) if others else 0
+        for word in (*others[start:], *others[:start]):
             if len(positions) >= len(moved):
                 break
             positions += subject.maskable[word]

@@ -54,7 +54,7 @@ class Thresholds:
         shift_one: what is added to those of one relevant segment alone, in the first half of the blocks. It takes more, because
             nothing else is raised with it (e⁶ ≈ 400: a word among as many that get the same score). In the first half, because
             that is where later tokens read a word; later blocks carry what was read at other positions, and scores pushed
-            there pull attention away from these (figures in docs/checks.md).
+            there pull attention away from these (figures in docs/labels.md).
         nodes, heads: how many of each are ablated at once: the same small number as words, because ablating much breaks any
             answer.
         rows: prompts run for one failure at most, the unchanged one included: the cost in forwards (deletion curves, which are

@@ -34,7 +34,7 @@ from .records import Check, Trust
 from .subject import Subject
 from .trust import rank_agreement, trust
 
-#: How words are masked unless asked otherwise; docs/checks.md has the figures that speak for it.
+#: How words are masked unless asked otherwise; docs/labels.md has the figures that speak for it.
 DEFAULT_MASKING: Masking = "attention"
 
 #: Relevant segments whose attention is raised one by one.

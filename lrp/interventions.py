@@ -80,18 +80,19 @@ def intervene(
         raise ArgumentError(f"unknown masking {masking!r}; known are {', '.join(MASKINGS)}")
     by_attention = masking == "attention"
     sites = _AttentionSites(variants, masked=by_attention)
+    replaced = not by_attention and any(variant.masked for variant in variants)
+    mean = mean_embedding(_embedding(model)) if replaced else None  # before any hook is on the embedding
     with ExitStack() as stack:
-        for index, block in enumerate(blocks):
+        for index, block in enumerate(blocks if sites.acts else ()):
             stack.callback(block.register_forward_pre_hook(sites.entering(index)).remove)
             stack.callback(block.register_forward_hook(sites.leaving, always_call=True).remove)
         for layer in {layer for variant in variants for layer, _ in variant.nodes}:
             module = _embedding(model) if layer < 0 else blocks[layer]
             stack.callback(module.register_forward_hook(_ablation(variants, layer, frozenset(left_out))).remove)
-        if not by_attention and any(variant.masked for variant in variants):
-            embedding = _embedding(model)
-            hook = _replacement(variants, mean_embedding(embedding))
-            stack.callback(embedding.register_forward_hook(hook).remove)
-        stack.enter_context(sites)
+        if mean is not None:
+            stack.callback(_embedding(model).register_forward_hook(_replacement(variants, mean)).remove)
+        if sites.acts:  # every operation pays for a function mode: hooks alone do where attention is left as it is
+            stack.enter_context(sites)
         yield
         sites.require(len(blocks))
 
@@ -105,9 +106,12 @@ class _AttentionSites(TorchFunctionMode):
         self.masked = masked and any(variant.masked for variant in variants)
         self.shifted = any(variant.shifted and variant.shift for variant in variants)
         self.heads = {block for variant in variants for block, _, _ in variant.heads}
+        self.acts = self.masked or self.shifted or bool(self.heads)
         self.block: int | None = None
         self.met: set[int] = set()
         self.biases: dict[tuple[Any, ...], Tensor] = {}
+        #: Biases joined with the model's own mask, and that mask, so that it lives as long as its id is a key.
+        self.joined: dict[tuple[Any, ...], tuple[Tensor, Tensor | None]] = {}
 
     def entering(self, index: int) -> Callable[..., None]:
         def hook(module: nn.Module, args: Any) -> None:
@@ -155,13 +159,7 @@ class _AttentionSites(TorchFunctionMode):
         self.met.add(self._block(query))
         bias = self._bias(query.shape[-2], key.shape[-2], query)
         if bias is not None:
-            if is_causal:
-                later = torch.ones(bias.shape[-2:], dtype=torch.bool, device=bias.device).triu(1)
-                bias = bias.masked_fill(later, -torch.inf)
-            if attn_mask is not None:
-                dropped = attn_mask.dtype == torch.bool
-                bias = bias.masked_fill(~attn_mask, -torch.inf) if dropped else bias + attn_mask
-            attn_mask, is_causal = bias, False
+            attn_mask, is_causal = self._join(bias, attn_mask, is_causal), False
             if enable_gqa:  # grouped queries under a mask fall back to the kernel that holds all n² scores of every head
                 group = query.shape[1] // key.shape[1]
                 key, value = key.repeat_interleave(group, 1), value.repeat_interleave(group, 1)
@@ -170,6 +168,19 @@ class _AttentionSites(TorchFunctionMode):
             query, key, value, attn_mask, dropout_p, is_causal, scale=scale, enable_gqa=enable_gqa
         )
         return self._without_heads(output)
+
+    def _join(self, bias: Tensor, mask: Tensor | None, causal: bool) -> Tensor:
+        """The bias and the model's own mask as one additive mask; blocks that are given the same mask share it."""
+        index = (id(bias), id(mask), causal)
+        if index not in self.joined:
+            joined = bias
+            if causal:
+                later = torch.ones(bias.shape[-2:], dtype=torch.bool, device=bias.device).triu(1)
+                joined = joined.masked_fill(later, -torch.inf)
+            if mask is not None:
+                joined = joined.masked_fill(~mask, -torch.inf) if mask.dtype == torch.bool else joined + mask
+            self.joined[index] = (joined, mask)
+        return self.joined[index][0]
 
     def _softmax(self, func: Callable[..., Tensor], scores: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         queries, keys = scores.shape[-2:]
@@ -182,8 +193,7 @@ class _AttentionSites(TorchFunctionMode):
         return self._without_heads(func(scores if bias is None else scores + bias, *args, **kwargs))
 
     def _block(self, operand: Tensor) -> int:
-        if operand.shape[0] != len(self.variants):
-            raise ArgumentError(f"a batch of {operand.shape[0]} rows was run under {len(self.variants)} variants")
+        _require_rows(operand, self.variants)
         assert self.block is not None
         return self.block
 
@@ -219,6 +229,11 @@ class _AttentionSites(TorchFunctionMode):
                         raise ArgumentError(f"block {block} has heads 0 to {output.shape[1] - 1}, no head {head}")
                     keep[row, head, slice(None) if position is None else position] = 0.0
         return output * keep.to(output.device)
+
+
+def _require_rows(batch: Tensor, variants: Sequence[Variant]) -> None:
+    if batch.shape[0] != len(variants):
+        raise ArgumentError(f"a batch of {batch.shape[0]} rows was run under {len(variants)} variants")
 
 
 def _embedding(model: nn.Module) -> nn.Module:
@@ -258,6 +273,7 @@ def _replacement(variants: Sequence[Variant], mean: Tensor) -> Callable[..., Ten
     """A forward hook of the embedding: masked positions get the vocabulary's mean."""
 
     def hook(module: nn.Module, args: Any, output: Tensor) -> Tensor:
+        _require_rows(output, variants)
         output = output.clone()
         for row, variant in enumerate(variants):
             output[row, list(variant.masked)] = mean.to(output.device)
@@ -271,6 +287,7 @@ def _ablation(variants: Sequence[Variant], layer: int, left_out: frozenset[int])
 
     def hook(module: nn.Module, args: Any, output: Any) -> Any:
         hidden: Tensor = output if isinstance(output, Tensor) else output[0]
+        _require_rows(hidden, variants)
         averaged = [i for i in range(hidden.shape[1]) if i not in left_out] or list(range(hidden.shape[1]))
         changed = hidden.clone()
         for row, variant in enumerate(variants):

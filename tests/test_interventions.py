@@ -127,6 +127,14 @@ def test_mean_masking_equals_replaced_embeddings(name: str) -> None:
     torch.testing.assert_close(Probe(model, PAIR, masking="mean")([Variant(masked=(3, 4))]), expected, rtol=0, atol=1e-12)
 
 
+def test_mean_masking_does_not_meet_ablated_embeddings() -> None:
+    """The vocabulary is embedded for its mean before any hook is on: another variant's ablation must not change it."""
+    model = FAMILIES["llama"].build()
+    [alone] = Probe(model, PAIR, masking="mean")([Variant(masked=(3,))])
+    beside, _ = Probe(FAMILIES["llama"].build(), PAIR, masking="mean")([Variant(masked=(3,)), Variant(nodes=((-1, 2),))])
+    torch.testing.assert_close(beside, alone, rtol=0, atol=1e-12)
+
+
 def test_mean_embedding_follows_the_weights() -> None:
     embedding = nn.Embedding(5, 3, dtype=torch.float64)
     torch.testing.assert_close(mean_embedding(embedding), embedding.weight.mean(0).detach())
