@@ -22,6 +22,7 @@ from .errors import Locked, NotADatabase, NotWritable, StoreError, WrongSchema
 from .jsontext import as_json
 from .readers import Readers
 from .records import Explanation, Run, TaskSummary
+from .signals import interrupts_put_off
 from .sink import ENDINGS, Limits, Sink
 from .tables import LAYOUT, Tables
 
@@ -148,8 +149,8 @@ class Store(Sink, Readers):
 
     def known(self, run_id: str) -> dict[str, str]:
         """failure_id → status of everything stored or buffered of this run."""
-        rows = self._open.execute("SELECT failure_id, status FROM base.failures WHERE run_id = $1", [run_id]).fetchall()
-        return dict(rows) | self._batch.statuses(run_id)
+        found = self.sql("SELECT failure_id, status FROM base.failures WHERE run_id = $run", {"run": run_id}).to_pydict()
+        return dict(zip(found["failure_id"], found["status"], strict=True)) | self._batch.statuses(run_id)
 
     def sql(self, text: str, parameters: Mapping[str, Any] | Sequence[Any] | None = None) -> pa.Table:
         """The rows that SQL gives; ``$name`` takes its value from a mapping, ``?`` from a sequence.
@@ -160,14 +161,14 @@ class Store(Sink, Readers):
         try:
             relation = self._open.sql(text, params=parameters or None)  # None: a statement without rows, in DuckDB 1
             return pa.table({}) if relation is None else relation.to_arrow_table()
-        except duckdb.InterruptException as error:
-            raise KeyboardInterrupt from error
-        except duckdb.Error as error:
+        except (duckdb.Error, RuntimeError) as error:
+            if _is_interrupt(error):
+                raise KeyboardInterrupt from error
             raise StoreError(str(error)) from error
 
     def merged_shards(self) -> set[str]:
         """Names of the flushes that were merged into this database."""
-        return {name for (name,) in self._open.execute("SELECT flush FROM base.shards").fetchall()}
+        return set(self.sql("SELECT flush FROM base.shards").to_pydict()["flush"])
 
     # ---- the connection
 
@@ -227,29 +228,24 @@ class Store(Sink, Readers):
 
     @contextmanager
     def _transaction(self, connection: duckdb.DuckDBPyConnection | None = None) -> Iterator[duckdb.DuckDBPyConnection]:
-        """All of it or nothing. After an error the file is opened anew when next needed: DuckDB gives up on a database
-        whose log it could not write."""
+        """All of it or nothing. DuckDB gives up on a database whose log it could not write; opened anew, it is whole."""
         self._refuse_if_read_only()
         connection = connection or self._open
-        try:
-            connection.execute("BEGIN")
-            yield connection
-            connection.execute("COMMIT")
-        except BaseException as error:
-            self._abandon(connection)
-            if isinstance(error, duckdb.InterruptException):
-                raise KeyboardInterrupt from error
-            if isinstance(error, duckdb.Error):
-                raise _why(error, self.path, read_only=False) from error
-            raise
+        with interrupts_put_off():
+            try:
+                connection.execute("BEGIN")
+                yield connection
+                connection.execute("COMMIT")
+            except BaseException as error:
+                self._connection = None  # opened anew when next needed
+                connection.close()  # rolls back
+                if isinstance(error, duckdb.Error):
+                    raise _why(error, self.path, read_only=False) from error
+                raise
 
     def _refuse_if_read_only(self) -> None:
         if self.read_only:
             raise StoreError(f"{self.path} was opened for reading only; Store.create opens it for writing")
-
-    def _abandon(self, connection: duckdb.DuckDBPyConnection) -> None:
-        self._connection = None
-        connection.close()  # rolls back
 
     def _release(self) -> None:
         connection, self._connection = self._connection, None
@@ -268,6 +264,11 @@ def _registered(connection: duckdb.DuckDBPyConnection, name: str, table: pa.Tabl
         yield
     finally:
         connection.unregister(name)
+
+
+def _is_interrupt(error: BaseException) -> bool:
+    """Ctrl-C during a query: an exception of its own in DuckDB 2, a RuntimeError caused by KeyboardInterrupt in DuckDB 1."""
+    return isinstance(error, duckdb.InterruptException) or isinstance(error.__cause__, KeyboardInterrupt)
 
 
 def _why(error: duckdb.Error, path: Path, *, read_only: bool) -> StoreError:
