@@ -63,6 +63,8 @@ def audit(
     probe = list(input_ids or range(1, PROBE_TOKENS + 1))[:PROBE_TOKENS]
     ids = torch.tensor([probe, [*probe[:-1], (probe[-1] + 1) % 7]], device=decoder.device)
     outputs: list[Tensor] = []
+    handed_on: list[Tensor] = []
+    foreign: set[str] = set()
     mode = None if table is None else RuleMode(table, activations, decoder.names, counts=counts)
     rules = ExitStack()
 
@@ -71,23 +73,30 @@ def audit(
             hidden = hidden if hidden.requires_grad else hidden.detach().requires_grad_()
             if mode is not None:
                 rules.enter_context(mode.active())  # relevance ends here: what comes before needs no rules
+        else:
+            _require_handed_on(index, hidden, handed_on.pop())
         return hidden, hidden
 
     def leave(index: int, hidden: Tensor) -> Tensor:
-        outputs.append(hidden)
-        return hidden
+        # A graph a block: one through all of them would hold every weight that is streamed in.
+        foreign.update(_python_functions(hidden))
+        outputs.append(cut(hidden))
+        with torch._C.DisableTorchFunction():  # the engine's doing, not the model's
+            handed_on.append(cut(hidden).requires_grad_().clone())  # no leaf: blocks may change it in place
+        return handed_on[-1]
 
     with torch.enable_grad(), rules:
         with _embeddings_with_gradient(decoder):
             calls = decoder.capture(ids, enter=enter, leave=leave)
         _require_one_vector(calls[0], ids)
-        logits = decoder.tail(outputs[-1][:, -1:])
+        logits = decoder.tail(outputs[-1][:, -1:].requires_grad_())
     _require_one_way_in(calls)
     if ids.device.type != "meta" and len(probe) > 1:
         _require_finite(outputs)
         _require_causal(decoder, outputs[-1])
         _require_one_way_out(decoder, ids, logits[:, -1])
-    for name in _python_functions(logits) if mode is not None else ():
+    foreign.update(_python_functions(logits))
+    for name in sorted(foreign) if mode is not None else ():
         raise NoRule(
             f"{name}, an autograd function written in Python, has no relevance rule: its backward would bypass the rules. Load "
             "the model without custom kernels (use_kernels=False, attn_implementation=sdpa)."
@@ -129,6 +138,17 @@ def _require_one_way_out(decoder: Decoder, ids: Tensor, logits: Tensor) -> None:
         raise NotDecoderOnly(
             f"The logits of {type(decoder.model).__name__} are made of more than its last block's output (they differ by "
             f"{error:.2g} of the largest one when made of it alone). Relevance that goes another way would be lost."
+        )
+
+
+def _require_handed_on(index: int, hidden: Tensor, handed_on: Tensor) -> None:
+    """A block must be given what the one before returned, wherever accelerate has moved it, and nothing added on the way."""
+    if hidden is handed_on or hidden.is_meta:
+        return
+    if hidden.shape != handed_on.shape or not torch.equal(cut(hidden).cpu(), cut(handed_on).cpu()):
+        raise NotDecoderOnly(
+            f"Decoder block {index} is not given what block {index - 1} returned: something is done to hidden states between "
+            "the blocks. Relevance handed from block to block would be wrong."
         )
 
 

@@ -97,6 +97,17 @@ def test_embeddings_that_reach_a_block_by_another_way(nested: bool, rule: str) -
         Engine(model, rule=rule).attribute([PAIR])
 
 
+@pytest.mark.parametrize("rule", ["attnlrp", "gradient"])
+def test_hidden_states_changed_between_blocks(rule: str) -> None:
+    model = FAMILIES["llama"].build()
+
+    def double(module: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        return (2 * args[0], *args[1:])
+
+    with model.model.layers[1].register_forward_pre_hook(double), pytest.raises(NotDecoderOnly, match="between the blocks"):
+        Engine(model, rule=rule).attribute([PAIR])
+
+
 def test_logits_that_are_made_of_more_than_the_last_block(monkeypatch: pytest.MonkeyPatch) -> None:
     model = FAMILIES["llama"].build()
     inner = model.model
