@@ -18,7 +18,7 @@ from . import plugin
 from .errors import ArgumentError, NotDecoderOnly, SeamError
 from .explain import preflight
 from .records import Continuation
-from .scored import Generated, Ids, ObservingHook, ScoredIds, response_ids
+from .scored import Generated, Ids, Interned, ObservingHook, ScoredIds, response_ids
 from .settings import PREFIX, Settings
 
 if TYPE_CHECKING:
@@ -47,6 +47,7 @@ class AttribHFLM(HFLM):  # type: ignore[misc]
         self.arguments: dict[str, Any] = {"pretrained": pretrained, **arguments}
         self.scored: ScoredIds | None = None
         self._probe: list[tuple[Any, Ids, Ids]] | None = None
+        self._prompts, self._responses = Interned(), Interned()
         preflight(self.settings, int(os.environ.get("RANK", "0")))  # before the weights are loaded
         super().__init__(pretrained, **arguments)
         if self.settings.limit == 0:
@@ -111,8 +112,8 @@ class AttribHFLM(HFLM):  # type: ignore[misc]
         cut = max(len(prompt) - room, 0)
         return Continuation(
             text=continuation,
-            prompt_ids=tuple(prompt[cut:]),
-            ids=tuple(ids),
+            prompt_ids=self._prompts(prompt[cut:]),
+            ids=self._responses(ids),
             prompt=context,
             logprob=None if answer is None else answer[0],
             greedy=None if answer is None else answer[1],
@@ -142,7 +143,7 @@ class AttribHFLM(HFLM):  # type: ignore[misc]
         cut = 0
         if len(prompt) >= self._prompt_room(arguments):
             cut = max(self._encoded_length(context) - len(prompt), 0)
-        found = Continuation(text=response, prompt_ids=tuple(prompt), ids=ids, prompt=context, cut=cut)
+        found = Continuation(text=response, prompt_ids=self._prompts(prompt), ids=self._responses(ids), prompt=context, cut=cut)
         return found, "derived" if known is None else "scored"
 
     def _generated_ids(self, known: Generated) -> tuple[int, ...]:

@@ -85,7 +85,7 @@ class TaskProfile(_Part):
     metric: str | None = None
     #: Values below this are failures.
     threshold: float = 1.0
-    #: Deciding filter; None for every filter.
+    #: Deciding filter; None for the task's first.
     filter: str | None = None
     #: Strategies in order; empty for the defaults of the output type.
     strategies: list[str] = Field(default_factory=list)

@@ -104,6 +104,23 @@ class ObservingHook:
         self.inner.add_partial(attr, req, res)
 
 
+class Interned:
+    """Tuples of ids that share their numbers, and equal neighbours (the prompt of several choices) as a whole.
+
+    Every failure of a run is held at once: without this a few thousand documents of a few-shot task take gigabytes.
+    """
+
+    def __init__(self) -> None:
+        self._numbers: dict[int, int] = {}
+        self._last: tuple[int, ...] = ()
+
+    def __call__(self, ids: Ids) -> tuple[int, ...]:
+        kept = tuple(self._numbers.setdefault(number, number) for number in ids)
+        if kept != self._last:
+            self._last = kept
+        return self._last
+
+
 def response_ids(ids: Ids, text: str, decode: Callable[[Ids], str], ends: frozenset[int]) -> tuple[int, ...]:
     """The ids of a generated row that make up the response ``text``, and the end-of-text that stopped it.
 

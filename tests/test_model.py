@@ -17,7 +17,7 @@ from lm_eval.tasks import TaskManager
 from lm_eval_attrib import explain
 from lm_eval_attrib.errors import ArgumentError, NotDecoderOnly
 from lm_eval_attrib.model import AttribHFLM
-from lm_eval_attrib.scored import ScoredIds, response_ids
+from lm_eval_attrib.scored import Interned, ScoredIds, response_ids
 
 TASKS = ["t_choice", "t_inputs", "t_mutual", "t_mass", "t_likelihood", "t_rolling", "t_generate", "t_own", "t_shots"]
 ORIGINAL = lm_eval.evaluator.evaluate
@@ -164,3 +164,11 @@ def test_ids_are_kept_once_a_context() -> None:
     kept.clear()
     assert not len(kept)
     assert kept.pair("context", "0") is None
+
+
+def test_prompts_of_several_choices_are_held_once(tiny: Path) -> None:
+    lm = AttribHFLM(str(tiny), device="cpu", attrib_limit=1)
+    first, second = (lm.scored_continuation("a context", text) for text in (" red", " blue"))
+    assert first.prompt_ids is second.prompt_ids
+    keep = Interned()
+    assert keep([1000, 2000])[0] is keep([3, int("1000")])[1]
