@@ -56,7 +56,7 @@ class Thresholds:
             that is where later tokens read a word; later blocks carry what was read at other positions, and scores pushed
             there pull attention away from these (figures in docs/labels.md).
         nodes, heads: how many of each are ablated at once: the same small number as words, because ablating much breaks any
-            answer.
+            answer (of heads a tenth of the model's at most).
         rows: prompts run for one failure at most, the unchanged one included: the cost in forwards (deletion curves, which are
             off by default, come on top).
     """

@@ -137,11 +137,18 @@ def test_nodes_of_the_graph(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_heads_of_the_graph(monkeypatch: pytest.MonkeyPatch) -> None:
     heads = UnitTable(layer=[0, 1, 1], unit=[2, 0, 3], position=[17, 17, 5], relevance=[1.0, 2.0, -3.0])
-    monkeypatch.setattr(verify_module, "_size", lambda model: (3, 4))
+    monkeypatch.setattr(verify_module, "_size", lambda model: (2, 10))
     found = checked(lambda variant: -1.0 if (1, 0, 17) in variant.heads else 4.0, monkeypatch, subject(heads=heads))
     assert found.label == "M-AG"
     row = rows(found, ABLATE_HEADS)[0]
     assert (row.amount, row.detail) == (2, "block 1 head 0 position 17, block 0 head 2 position 17")
+
+
+def test_a_small_model_loses_a_tenth_of_its_heads(monkeypatch: pytest.MonkeyPatch) -> None:
+    heads = UnitTable(layer=[0, 1, 2], unit=[2, 0, 3], position=[17, 17, 17], relevance=[1.0, 2.0, 3.0])
+    monkeypatch.setattr(verify_module, "_size", lambda model: (3, 4))
+    found = checked(lambda variant: 4.0, monkeypatch, subject(heads=heads))
+    assert (rows(found, ABLATE_HEADS)[0].amount, rows(found, ABLATE_HEADS)[0].detail) == (1, "block 2 head 3 position 17")
 
 
 def test_a_habit_has_no_clue(monkeypatch: pytest.MonkeyPatch) -> None:
