@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import statistics
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -63,14 +64,17 @@ def subject(model: PreTrainedModel, length: int, seed: int) -> Subject:
 
 
 def seconds(run: Callable[[], object], repeats: int) -> float:
-    """The least processor time of ``repeats`` runs after one that warms up: what else the machine does is not counted."""
+    """The median processor time of ``repeats`` runs after one that warms up.
+
+    Not the least: a short run meets a quiet moment of a busy machine more easily than a long one.
+    """
     run()
     times = []
     for _ in range(repeats):
         start = time.process_time()
         run()
         times.append(time.process_time() - start)
-    return min(times)
+    return statistics.median(times)
 
 
 def cost(model: PreTrainedModel, length: int, masking: Masking, repeats: int, turned: bool) -> dict[str, float | bool]:

@@ -141,7 +141,7 @@ class _Checker:
         self._measure(found)
         for experiment in found:
             if experiment.turned:
-                self._control(experiment, self.thresholds.draws)
+                self._control([experiment], self.thresholds.draws)
                 if self._convinced(experiment.check):
                     return
 
@@ -150,18 +150,17 @@ class _Checker:
         subject, most = self.subject, self.thresholds.max_words
         if not subject.relevant_positions:
             return
-        turned = self._turned()
+        turned, experiments = self._turned(), self._raised()
         if turned is not None and all(subject.outside(word) for word in subject.ranked[: int(turned.amount)]):
             # The words that turned it lie outside: the same experiment, already run.
             self.done.append(replace(turned, check=MASK_OUTSIDE))
-        else:
-            outside = [word for word in subject.ranked if subject.outside(word)][:most]
-            self._measure([mask(subject, MASK_OUTSIDE, outside)] if outside else [])
-        self._measure(self._raised())
+        elif outside := [word for word in subject.ranked if subject.outside(word)][:most]:
+            experiments.insert(0, mask(subject, MASK_OUTSIDE, outside))
+        self._measure(experiments)
         found = [item for item in self.done if item.check in (MASK_OUTSIDE, RAISE) and not item.controls and item.turned]
         for item in sorted(found, key=lambda item: (item.check, item.after)):
             if item.check == MASK_OUTSIDE or not self._convinced(RAISE):
-                self._control(item, self.thresholds.draws)
+                self._control([item], self.thresholds.draws)
 
     def _raised(self) -> list[Experiment]:
         """More attention on each relevant segment alone, where later tokens read it, then a little more on all."""
@@ -189,8 +188,7 @@ class _Checker:
         # Half of what is left: each row needs its control.
         self._measure(more[: self._left // 2])
         bare = [item for item in self.done if not item.controls]
-        for item in sorted(bare, key=lambda item: (item.check == MASK_TOP, -item.amount)):
-            self._control(item, 1)
+        self._control(sorted(bare, key=lambda item: (item.check == MASK_TOP, -item.amount)), 1)
 
     # --- running -------------------------------------------------------------------------------------------------
 
@@ -207,11 +205,12 @@ class _Checker:
             experiment.after = value
         self.done += experiments
 
-    def _control(self, experiment: Experiment, draws: int) -> None:
-        """Random places for one experiment, as many as the budget still has."""
-        drawn = (experiment.draw(self.rng) for _ in range(min(draws, max(0, self._left))))
-        variants = [variant for variant in drawn if variant is not None]
-        experiment.controls += self.probe(variants).tolist()
+    def _control(self, experiments: Sequence[Experiment], draws: int) -> None:
+        """Random places for each experiment, in one batch, as many as the budget still has."""
+        drawn = [(item, item.draw(self.rng)) for item in experiments for _ in range(draws)]
+        known = [(item, variant) for item, variant in drawn if variant is not None][: max(0, self._left)]
+        for (item, _), after in zip(known, self.probe([variant for _, variant in known]).tolist(), strict=True):
+            item.controls.append(after)
 
     def _turned(self) -> Experiment | None:
         """The mask of fewest top words that turned the answer."""
@@ -219,7 +218,7 @@ class _Checker:
         return min(turned, key=lambda item: item.amount, default=None)
 
     def _controlled(self, experiment: Experiment) -> bool:
-        self._control(experiment, self.thresholds.draws)
+        self._control([experiment], self.thresholds.draws)
         return convincing(experiment.row(self.delta), self.thresholds)
 
     def _convinced(self, check: str) -> bool:
