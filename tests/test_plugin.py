@@ -128,14 +128,23 @@ def table(output: str) -> list[str]:
     return [line for line in output.splitlines() if line.startswith("|")]
 
 
+COMMON = ["--tasks", "t_choice,t_generate", "--device", "cpu", "--limit", "4", "--include_path"]
+
+
+@pytest.fixture(scope="module")
+def by_hf(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
+    """The folder of tasks, and the table that ``hf`` gives."""
+    folder = tiny_tasks.write(tmp_path_factory.mktemp("tasks"))
+    printed = python(
+        "-m", "lm_eval", "--model", "hf", "--model_args", f"pretrained={tiny}", *COMMON, str(folder), folder=folder
+    )
+    return folder, table(printed)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("command", [[str(BIN / "lm_eval")], [str(BIN / "lm-eval"), "run"], ["-m", "lm_eval"]])
-def test_lm_evals_own_commands_know_attrib_hf(command: list[str], tiny: Path, tmp_path: Path) -> None:
-    folder = tiny_tasks.write(tmp_path / "tasks")
-    common = ["--tasks", "t_choice,t_generate", "--include_path", str(folder), "--device", "cpu", "--limit", "4"]
-    ours = python(
-        *command, "--model", "attrib-hf", "--model_args", f"pretrained={tiny},attrib_limit=0", *common, folder=tmp_path
-    )
-    theirs = python(*command, "--model", "hf", "--model_args", f"pretrained={tiny}", *common, folder=tmp_path)
-    assert len(table(ours)) == 6
-    assert table(ours) == table(theirs)
+def test_lm_evals_own_commands_know_attrib_hf(command: list[str], tiny: Path, by_hf: tuple[Path, list[str]]) -> None:
+    folder, expected = by_hf
+    model = ["--model", "attrib-hf", "--model_args", f"pretrained={tiny},attrib_limit=0"]
+    assert table(python(*command, *model, *COMMON, str(folder), folder=folder)) == expected
+    assert len(expected) == 6
