@@ -159,7 +159,7 @@ class NodeTable:
 
 @dataclass(frozen=True)
 class EdgeTable:
-    """Kept edges of block ``layer``, from ``(layer - 1, source)`` to ``(layer, target)``; weight = ov + qk + same-token rest."""
+    """Kept edges of block ``layer``: ``(layer - 1, source)`` to ``(layer, target)``; weight = ov + qk + same-token rest."""
 
     layer: Column
     source: Column

@@ -228,7 +228,8 @@ import time; time.sleep(60)
 
 
 INTERRUPTED = """
-import threading, _thread, time
+import signal, threading, _thread, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job starts with Ctrl-C ignored
 from explanations import RUN, explanation
 from lm_eval_attrib.sink import Limits
 from lm_eval_attrib.store import Store

@@ -7,6 +7,7 @@ import decimal
 import json
 import signal
 import threading
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -75,6 +76,15 @@ def test_text_is_made_utf_8_and_left_alone_if_it_is(text: str) -> None:
     assert json.loads(as_json(text)) == made
 
 
+@pytest.fixture
+def heeded() -> Iterator[None]:
+    """Ctrl-C as Python handles it: a shell's background job starts with it ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("heeded")
 def test_ctrl_c_waits_for_the_block() -> None:
     done: list[str] = []
 
