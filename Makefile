@@ -34,7 +34,7 @@ test-all: setup
 test-oldest: setup
 	test -d $(VENV)/lm_eval-$(OLDEST) || $(BIN)/pip install -q --no-deps --target $(VENV)/lm_eval-$(OLDEST) lm_eval==$(OLDEST)
 	PYTHONPATH=$(abspath $(VENV))/lm_eval-$(OLDEST) $(PYTEST) \
-	    tests/test_plugin.py tests/test_model.py tests/test_harness.py tests/test_harness_commands.py
+	    tests/test_plugin.py tests/test_model.py tests/test_harness.py tests/test_harness_seam.py tests/test_harness_commands.py
 
 # mypy runs where no source folder lies, so that it reads the package under its import names, as installed.
 lint: setup

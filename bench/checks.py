@@ -18,29 +18,13 @@ from pathlib import Path
 import torch
 from lm_eval_attrib.lrp import Pair
 from lm_eval_attrib.lrp.interventions import MASKINGS, Masking
-from transformers import AutoModelForCausalLM, PreTrainedModel, Qwen3Config
+from models import narrow_model
+from transformers import PreTrainedModel
 
 from lm_eval_attrib.labels import Thresholds
 from lm_eval_attrib.records import UnitTable
 from lm_eval_attrib.subject import Subject
 from lm_eval_attrib.verify import DEFAULT_MASKING, verify
-
-
-def random_model(width: int, blocks: int, seed: int) -> PreTrainedModel:
-    """A Qwen3-shaped decoder with random weights: cost does not depend on what it learnt."""
-    torch.manual_seed(seed)
-    config = Qwen3Config(
-        vocab_size=4096,
-        hidden_size=width,
-        intermediate_size=3 * width,
-        num_hidden_layers=blocks,
-        num_attention_heads=width // 32,
-        num_key_value_heads=width // 64,
-        head_dim=32,
-        max_position_embeddings=4096,
-    )
-    model: PreTrainedModel = AutoModelForCausalLM.from_config(config)
-    return model.eval()
 
 
 def subject(model: PreTrainedModel, length: int, seed: int) -> Subject:
@@ -124,7 +108,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--json", type=Path)
     given = parser.parse_args()
-    model = random_model(given.width, given.blocks, seed=0)
+    model = narrow_model(given.width, given.blocks, vocabulary=4096)
     print(f"{'tokens':>7}{'turned':>8}{'rows':>6}{'forwards':>10}{'curve rows':>12}{'curve forwards':>16}{'one forward':>14}")
     rows = []
     for length in given.lengths:

@@ -29,31 +29,13 @@ from typing import Any
 import torch
 from lm_eval_attrib.lrp import Engine, Pair
 from lm_eval_attrib.lrp.memory import plan, readable
-from transformers import PreTrainedModel, Qwen3Config, Qwen3ForCausalLM
+from models import QWEN3, random_model
+from transformers import PreTrainedModel, Qwen3ForCausalLM
 
-#: Qwen3-0.6B's shape; the number of blocks is each table's own.
-QWEN3 = {
-    "hidden_size": 1024,
-    "intermediate_size": 3072,
-    "num_attention_heads": 16,
-    "num_key_value_heads": 8,
-    "head_dim": 128,
-    "vocab_size": 151936,
-    "max_position_embeddings": 40960,
-    "tie_word_embeddings": True,
-}
 #: 3.3 GiB in float32, a block 0.2 GiB.
 LARGE = {**QWEN3, "hidden_size": 2048, "intermediate_size": 6144, "vocab_size": 32000, "num_hidden_layers": 16}
 
 Figures = dict[str, Any]
-
-
-def random_model(device: str, dtype: torch.dtype, **sizes: Any) -> PreTrainedModel:
-    """A Qwen3-shaped decoder with random weights: cost does not depend on what it learnt."""
-    torch.manual_seed(0)
-    with torch.device(device):
-        model: PreTrainedModel = Qwen3ForCausalLM._from_config(Qwen3Config(**sizes), dtype=dtype, attn_implementation="sdpa")
-    return model.eval().requires_grad_(False)
 
 
 def prompt(length: int, seed: int = 0) -> list[int]:
@@ -161,7 +143,7 @@ def forget_peak() -> None:
 
 def save(folder: str) -> Figures:
     """Write the large model's weights, in shards of a block or so."""
-    model = random_model("cpu", torch.float32, **LARGE)
+    model = random_model(**LARGE)
     model.save_pretrained(folder, max_shard_size="250MB")
     return {"bytes": sum(weight.nbytes for weight in model.parameters())}
 
@@ -186,7 +168,7 @@ def long(memory: str, tokens: str, blocks: str, threads: str) -> Figures:
     """Explain one long prompt; peak memory beyond what the process held before the model was made, and the plan's."""
     torch.set_num_threads(int(threads))
     before = resident("VmRSS")
-    model = random_model("cpu", torch.float32, **QWEN3, num_hidden_layers=int(blocks))
+    model = random_model(**QWEN3, num_hidden_layers=int(blocks))
     engine = Engine(model, memory=memory)
     engine.audit()
     planned = plan(model, int(tokens))

@@ -21,10 +21,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from engine import QWEN3, prompt, random_model, seconds
+from engine import prompt, seconds
 from lm_eval_attrib.lrp import Engine, GraphRequest, Pair
 from lm_eval_attrib.lrp.objectives import passes
 from lm_eval_attrib.lrp.sweep import Batch, LocalGraph
+from models import QWEN3, random_model
 from torch import Tensor
 
 #: Rows of the packed way that run at once; more needs memory and is not faster.
@@ -79,7 +80,7 @@ def packed(engine: Engine, pair: Pair, block: int, rows: int) -> tuple[Tensor, f
 
 def block_table(n: int, rows: int) -> dict[str, Any]:
     """One block of Qwen3-0.6B's shape; the middle one of three, so that every row carries gradient."""
-    model = random_model("cpu", torch.float32, **{**QWEN3, "vocab_size": 30000}, num_hidden_layers=3)
+    model = random_model(**{**QWEN3, "vocab_size": 30000}, num_hidden_layers=3)
     engine = Engine(model, memory="graph")
     pair = Pair(prompt(n), target=11, contrast=12)
     [found] = engine.attribute([pair], graph=True)
@@ -106,7 +107,7 @@ def block_table(n: int, rows: int) -> dict[str, Any]:
 
 def whole_table(lengths: list[int], blocks: int, rounds: int) -> list[dict[str, Any]]:
     """Attribution with and without the graph, the same memory mode."""
-    model = random_model("cpu", torch.float32, **{**QWEN3, "vocab_size": 30000}, num_hidden_layers=blocks)
+    model = random_model(**{**QWEN3, "vocab_size": 30000}, num_hidden_layers=blocks)
     # Random weights spread relevance thin: the node threshold is lowered so that pruning has as much to keep as it may.
     request = GraphRequest(prune=True, nodes=1e-4)
 
@@ -123,7 +124,7 @@ def whole_table(lengths: list[int], blocks: int, rounds: int) -> list[dict[str, 
 
 def long_run(n: int, blocks: int, held: int) -> dict[str, Any]:
     """A pruned graph of n tokens, in this process; peak resident memory at the end."""
-    model = random_model("cpu", torch.float32, **{**QWEN3, "vocab_size": 30000}, num_hidden_layers=blocks)
+    model = random_model(**{**QWEN3, "vocab_size": 30000}, num_hidden_layers=blocks)
     engine = Engine(model, memory="blockwise")
     start = time.perf_counter()
     [found] = engine.attribute([Pair(prompt(n), 11, 12)], graph=GraphRequest(prune=True, nodes=1e-4, held=held))

@@ -15,7 +15,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from transformers import AutoModelForCausalLM, GenerationConfig, PreTrainedModel, Qwen3Config
+from models import narrow_model
+from transformers import AutoModelForCausalLM, GenerationConfig, PreTrainedModel
 
 from lm_eval_attrib.contrast.greedy import Continuer
 from lm_eval_attrib.contrast.rollout import ALTERNATIVES
@@ -26,19 +27,7 @@ def load(path: str | None, width: int, blocks: int) -> PreTrainedModel:
     if path is not None:
         model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32)
         return model.eval()
-    torch.manual_seed(0)
-    config = Qwen3Config(
-        vocab_size=8192,
-        hidden_size=width,
-        intermediate_size=3 * width,
-        num_hidden_layers=blocks,
-        num_attention_heads=width // 32,
-        num_key_value_heads=width // 64,
-        head_dim=32,
-        max_position_embeddings=4096,
-    )
-    random: PreTrainedModel = AutoModelForCausalLM.from_config(config)
-    return random.eval()
+    return narrow_model(width, blocks, vocabulary=8192)
 
 
 def by_rollouts(model: PreTrainedModel, prompt: Sequence[int], response: Sequence[int], places: Sequence[int], new: int) -> int:

@@ -11,7 +11,7 @@ from .errors import ArgumentError
 from .explain import ExplainReport, explain_run
 from .records import Contrast, Failure, TaskSummary, failure_id
 from .store import Store
-from .stored import StoredFailure, find_run, read_failures
+from .stored import StoredFailure, find_run, read_failures, run_settings
 from .tokens import Tokenizer, token_text
 
 
@@ -40,7 +40,7 @@ def compare(database: str | Path, model_args: str, *, run_id: str | None = None,
     lm = load(model_args, database=Path(database), device=device)
     require_same_tokens(explained, lm.tokenizer)
     settings = lm.settings.model_copy(update={"limit": None})
-    again = runs.describe(lm.model, lm.arguments, settings, {**run.settings, "pairs_of": run.run_id})
+    again = runs.describe(lm.model, lm.arguments, settings, {**run.settings, "pairs_of": run.run_id}, run_settings(settings.db))
     pairs = dict(move(one, again.run_id, run.model) for one in explained)
     failures = [failure for failure, _ in pairs.values()]
     counts = Counter((failure.task, failure.metric, failure.filter) for failure in failures)

@@ -8,10 +8,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from . import runs, verdicts
+from .errors import StoreError
 from .evaluated import Document, EvaluatedTask
 from .failures import Verdict, bare, build, wrong
 from .profiles import load_profiles, profile_for
 from .records import Failure, Run, TaskSummary
+from .stored import run_settings
 from .verdicts import Decision, Ranges, number
 
 if TYPE_CHECKING:
@@ -38,18 +40,29 @@ def hand_over(lm: AttribHFLM, tasks: Sequence[EvaluatedTask], evaluation: Mappin
     Every process of an evaluation calls this with its own documents; what decides and what is counted is the same in all.
 
     Args:
-        evaluation: Settings of the evaluation that are part of the run's identity.
+        evaluation: Settings of the evaluation that decide which run this is.
 
     Raises:
         AttribError: nothing could be explained; see :mod:`.errors`.
     """
     from .explain import explain_run
 
-    run = runs.describe(lm.model, lm.arguments, lm.settings, evaluation)
+    run = runs.describe(lm.model, lm.arguments, lm.settings, evaluation, gather(lm, _before(lm))[0])
     judged = _judge_tasks(lm, tasks)
     summaries = _summaries(lm, run, judged)
     failures, judge = _failures(lm, run, judged)
     return explain_run(lm, run, summaries, failures, lm.settings, judge)
+
+
+def _before(lm: AttribHFLM) -> dict[str, dict[str, Any]]:
+    """The settings of the runs that the database holds, as the first process reads them."""
+    if lm.rank > 0:
+        return {}
+    try:
+        return run_settings(lm.settings.db)
+    except StoreError as error:
+        log.debug("The database's runs cannot be read: %s", error)
+        return {}  # it cannot be written either, which the session tells every process
 
 
 def gather(lm: AttribHFLM, mine: T) -> list[T]:

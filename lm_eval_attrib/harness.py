@@ -159,13 +159,12 @@ def _explain(lm: AttribHFLM, observed: Sequence[ObservedTask], arguments: Mappin
 
 
 def _settings(observed: Sequence[ObservedTask], arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """What of the evaluation's settings decides prompts and responses: part of the run's identity."""
+    """What of the evaluation's settings decides prompts and responses (see :func:`.runs.describe`)."""
     return {
         "system_instruction": arguments.get("system_instruction"),
         "apply_chat_template": arguments.get("apply_chat_template", False),
         "fewshot_as_multiturn": bool(arguments.get("fewshot_as_multiturn", False)),
-        "num_fewshot": {one.name: one.setting("num_fewshot") for one in observed},
-        "generation": {one.name: given for one in observed if (given := one.setting("generation_kwargs"))},
+        "tasks": {one.name: {name: one.setting(name) for name in ("num_fewshot", "generation_kwargs")} for one in observed},
     }
 
 

@@ -189,13 +189,14 @@ class AttribHFLM(HFLM):  # type: ignore[misc]
         """Whether this process explains failures: of several that evaluate the same documents, one does."""
         return self.scored is not None and (self.world_size > 1 or int(os.environ.get("LOCAL_RANK", "0")) == 0)
 
-    def explain(self, samples: Mapping[str, Any]) -> ExplainReport:
+    def explain(self, samples: Mapping[str, Any], origin: str = "") -> ExplainReport:
         """Explain the failures of an evaluation that ran elsewhere.
 
         For whoever called an ``evaluate`` that was imported before the model was made, or has a loop of their own.
 
         Args:
             samples: What ``evaluate(…, log_samples=True)`` returned, or its ``samples``: task → list of samples.
+            origin: Whose answers they are; those of another origin are another run.
 
         Raises:
             SamplesError: something in it is not a sample; the message says which.
@@ -204,7 +205,7 @@ class AttribHFLM(HFLM):  # type: ignore[misc]
         from .handover import hand_over
         from .samples import read_tasks
 
-        return hand_over(self, read_tasks(samples, self.apply_chat_template), {"source": "samples"})
+        return hand_over(self, read_tasks(samples, self.apply_chat_template), {"source": "samples", "origin": origin})
 
     @contextmanager
     def watched(self) -> Iterator[AttribHFLM]:

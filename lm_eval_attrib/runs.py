@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 from collections.abc import Mapping
 from importlib import metadata
+from itertools import count
 from typing import Any
 
 from .records import Run, run_id
@@ -20,14 +21,35 @@ PLACEMENT = {
 VERSIONED = ("lm-eval-attrib", "lm_eval", "torch", "transformers", "accelerate")
 
 
-def describe(model: Any, arguments: Mapping[str, Any], settings: Settings, evaluation: Mapping[str, Any]) -> Run:
-    """The run of ``model`` (a transformers model), made with ``arguments`` of ``hf``, under ``evaluation`` settings."""
+def describe(
+    model: Any,
+    arguments: Mapping[str, Any],
+    settings: Settings,
+    evaluation: Mapping[str, Any],
+    before: Mapping[str, Mapping[str, Any]] | None = None,
+) -> Run:
+    """The run of ``model`` (a transformers model), made with ``arguments`` of ``hf``, under ``evaluation`` settings.
+
+    Evaluating further tasks continues a run; evaluating one of its tasks in another way (few-shot examples, generation) begins
+    another, for a run holds one result a task.
+
+    Args:
+        evaluation: settings of the evaluation as a whole; under ``tasks``, each task's own.
+        before: the runs of the database: run_id → settings.
+    """
     kept = {name: plain(value) for name, value in sorted(arguments.items()) if name not in PLACEMENT and value is not None}
     name = model_name(model, arguments)
     kept["pretrained"] = name_of(model, arguments["pretrained"])
-    identity = {**plain(dict(evaluation)), **({"attribution": own} if (own := settings.identity()) else {})}
+    common = {**plain(dict(evaluation)), **({"attribution": own} if (own := settings.identity()) else {})}
+    tasks = common.pop("tasks", {})
+    for variant in count():
+        identity = {**common, **({"variant": variant} if variant else {})}
+        identifier = run_id(name, kept, settings.rule, settings.objective, identity)
+        known = (before or {}).get(identifier, {}).get("tasks", {})
+        if all(known.get(task, own) == own for task, own in tasks.items()):
+            break
     return Run(
-        run_id=run_id(name, kept, settings.rule, settings.objective, identity),
+        run_id=identifier,
         model=name,
         model_args=kept,
         dtype=str(getattr(model, "dtype", "")).removeprefix("torch."),
@@ -35,7 +57,7 @@ def describe(model: Any, arguments: Mapping[str, Any], settings: Settings, evalu
         rule=settings.rule,
         objective=settings.objective,
         versions=versions(),
-        settings=identity,
+        settings={**identity, "tasks": {**known, **tasks}},
     )
 
 

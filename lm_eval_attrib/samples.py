@@ -58,7 +58,9 @@ def attribute_samples(
     read = read_samples(samples, task)  # before a model is loaded: a mistake should show at once
     from .model import load
 
-    return load(model_args, database=database, device=device).explain(read)
+    # lm_eval writes the samples of each model to a folder of its own, named for the model.
+    origin = ", ".join(sorted({path.resolve().parent.name for path in _files(samples)}))
+    return load(model_args, database=database, device=device).explain(read, origin)
 
 
 def read_samples(paths: Iterable[str | Path], task: str | None = None) -> dict[str, list[dict[str, Any]]]:

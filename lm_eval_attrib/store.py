@@ -87,7 +87,7 @@ class Store(Sink, Readers):
                 f"""INSERT INTO base.runs ({names}) VALUES ({values}) ON CONFLICT (run_id) DO UPDATE SET
                     started_at = least(started_at, excluded.started_at), finished_at = excluded.finished_at,
                     status = excluded.status, dtype = excluded.dtype, parameters = excluded.parameters,
-                    versions = excluded.versions""",
+                    versions = excluded.versions, settings = excluded.settings""",
                 row,
             )
 

@@ -8,7 +8,7 @@ its blocks another ``forward`` for the length of a ``with``. Nothing of the mode
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -192,16 +192,12 @@ class Decoder:
 
             return forward
 
-        with self._forwards([run(index) for index in range(len(self.blocks))]):
-            try:
-                self.model(input_ids=input_ids, use_cache=False)
-            except _Reached:
-                pass
-            else:
-                raise NotDecoderOnly(
-                    f"The forward of {type(self.model).__name__} does not end in the last of its {self.blocks_name}, so its "
-                    "blocks are not a decoder's."
-                )
+        with self._forwards([run(index) for index in range(len(self.blocks))]), suppress(_Reached):
+            self.model(input_ids=input_ids, use_cache=False)
+            raise NotDecoderOnly(
+                f"The forward of {type(self.model).__name__} does not end in the last of its {self.blocks_name}, so its "
+                "blocks are not a decoder's."
+            )
         if len(calls) != len(self.blocks):
             raise NotDecoderOnly(
                 f"{type(self.model).__name__} called {len(calls)} of its {len(self.blocks)} {self.blocks_name}: blocks that "

@@ -8,6 +8,7 @@ indexed by position; tried once a model and used only if it reproduces the whole
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 import torch
@@ -105,14 +106,10 @@ def replay_rows(decoder: Decoder, index: int, call: BlockCall, x: Tensor, rows: 
     if cut is None:
         return None
     capture = _Capture()
-    try:
-        with capture:
-            decoder.replay(index, call, x)
-    except _KeysAndValues:
-        pass
-    else:
+    with suppress(_KeysAndValues), capture:
+        decoder.replay(index, call, x)
+    if capture.call is None:
         return None  # attention operation by operation
-    assert capture.call is not None
     with _Substitute(capture.call, rows) as substitute:
         output = decoder.replay(index, cut, _take(x, rows))
     return output if substitute.calls == 1 else None

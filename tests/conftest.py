@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 import atexit
+import gc
 import os
 import shutil
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
+
+if TYPE_CHECKING:
+    from evaluating import Recorder
+    from explaining import Host
+    from lm_eval.tasks import TaskManager
+
+    from lm_eval_attrib.records import Failure
+    from lm_eval_attrib.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared"
@@ -88,3 +99,81 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     LlamaForCausalLM(config).save_pretrained(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def manager(tmp_path_factory: pytest.TempPathFactory) -> TaskManager:
+    """Finds the tasks of ``tiny_tasks``, and no others."""
+    import tiny_tasks
+    from lm_eval.tasks import TaskManager
+
+    folder = tiny_tasks.write(tmp_path_factory.mktemp("tasks"))
+    return TaskManager(include_path=str(folder), include_defaults=False)
+
+
+@pytest.fixture
+def pipeline(monkeypatch: pytest.MonkeyPatch) -> Recorder:
+    """Keeps what the seam hands over, and explains nothing."""
+    from evaluating import Recorder
+
+    from lm_eval_attrib import explain
+
+    recorder = Recorder()
+    monkeypatch.setattr(explain, "explain_run", recorder)
+    return recorder
+
+
+@pytest.fixture
+def nothing_remains(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """After the test lm_eval is as it was before."""
+    import lm_eval.evaluator
+    from evaluating import ORIGINAL
+
+    monkeypatch.setattr(lm_eval.evaluator, "add_env_info", lambda results: None)  # it starts programs, for seconds
+    yield
+    gc.collect()
+    assert lm_eval.evaluator.evaluate is ORIGINAL
+
+
+# --- what explaining is given --------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def model(tiny: Path) -> Any:
+    """The tiny model, loaded."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    return AutoModelForCausalLM.from_pretrained(tiny, dtype=torch.float32).eval()
+
+
+@pytest.fixture(scope="session")
+def tokenizer(tiny: Path) -> Any:
+    """The tiny model's."""
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(tiny)
+
+
+@pytest.fixture
+def host(model: Any, tokenizer: Any) -> Host:
+    """The tiny model as it is after an evaluation."""
+    from explaining import Host
+
+    return Host(model, tokenizer)
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    """Explains into a database of the test's own, without graph and checks."""
+    from lm_eval_attrib.settings import Settings
+
+    return Settings(db=tmp_path / "runs.duckdb", graph=False, checks=False)
+
+
+@pytest.fixture
+def failures(tokenizer: Any) -> list[Failure]:
+    """Twelve wrong choices."""
+    from explaining import failure
+
+    return [failure(number, tokenizer) for number in range(12)]

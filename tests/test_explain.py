@@ -4,45 +4,17 @@ from __future__ import annotations
 
 import copy
 import threading
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from explaining import RUN, Gathered, Host, explain, failure, statuses, value
-from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from lm_eval_attrib.explain import ExplainReport, explain_run
 from lm_eval_attrib.explainer import Explainer
 from lm_eval_attrib.records import Failure, TaskSummary
 from lm_eval_attrib.settings import Settings
-
-
-@pytest.fixture(scope="module")
-def model(tiny: Path) -> Any:
-    return AutoModelForCausalLM.from_pretrained(tiny, dtype=torch.float32).eval()
-
-
-@pytest.fixture(scope="module")
-def tokenizer(tiny: Path) -> Any:
-    return AutoTokenizer.from_pretrained(tiny)
-
-
-@pytest.fixture
-def host(model: Any, tokenizer: Any) -> Host:
-    return Host(model, tokenizer)
-
-
-@pytest.fixture
-def settings(tmp_path: Path) -> Settings:
-    return Settings(db=tmp_path / "runs.duckdb", graph=False, checks=False)
-
-
-@pytest.fixture
-def failures(tokenizer: Any) -> list[Failure]:
-    return [failure(number, tokenizer) for number in range(12)]
-
 
 # --- the sample and going on ---------------------------------------------------------------------------------------------
 

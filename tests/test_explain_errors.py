@@ -8,9 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from explaining import Host, explain, failure, statuses, value
-from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from lm_eval_attrib import explainer as explainer_module
 from lm_eval_attrib.errors import ArgumentError, Locked, NoRule, NotADatabase, NotWritable, ReportError
@@ -19,32 +17,6 @@ from lm_eval_attrib.explainer import Explainer
 from lm_eval_attrib.records import Continuation, Explanation, Failure
 from lm_eval_attrib.settings import Settings
 from lm_eval_attrib.store import Store
-
-
-@pytest.fixture(scope="module")
-def model(tiny: Path) -> Any:
-    return AutoModelForCausalLM.from_pretrained(tiny, dtype=torch.float32).eval()
-
-
-@pytest.fixture(scope="module")
-def tokenizer(tiny: Path) -> Any:
-    return AutoTokenizer.from_pretrained(tiny)
-
-
-@pytest.fixture
-def host(model: Any, tokenizer: Any) -> Host:
-    return Host(model, tokenizer)
-
-
-@pytest.fixture
-def settings(tmp_path: Path) -> Settings:
-    return Settings(db=tmp_path / "runs.duckdb", graph=False, checks=False)
-
-
-@pytest.fixture
-def failures(tokenizer: Any) -> list[Failure]:
-    return [failure(number, tokenizer) for number in range(12)]
-
 
 # --- what may go wrong -------------------------------------------------------------------------------------------------------
 

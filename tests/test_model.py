@@ -2,39 +2,23 @@
 
 from __future__ import annotations
 
-import gc
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import lm_eval.evaluator
 import pytest
-import tiny_tasks
+from evaluating import ORIGINAL
 from lm_eval.api.instance import Instance
 from lm_eval.models.huggingface import HFLM
 from lm_eval.tasks import TaskManager
 
-from lm_eval_attrib import explain
 from lm_eval_attrib.errors import ArgumentError, NotDecoderOnly
 from lm_eval_attrib.model import AttribHFLM
 from lm_eval_attrib.scored import Interned, ScoredIds, response_ids
 
 TASKS = ["t_choice", "t_inputs", "t_mutual", "t_mass", "t_likelihood", "t_rolling", "t_generate", "t_own", "t_shots"]
-ORIGINAL = lm_eval.evaluator.evaluate
 
-
-@pytest.fixture(autouse=True)
-def quick(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(lm_eval.evaluator, "add_env_info", lambda results: None)
-    monkeypatch.setattr(explain, "explain_run", lambda *given: None)
-    yield
-    gc.collect()
-    assert lm_eval.evaluator.evaluate is ORIGINAL
-
-
-@pytest.fixture(scope="module")
-def manager(tmp_path_factory: pytest.TempPathFactory) -> TaskManager:
-    return TaskManager(include_path=str(tiny_tasks.write(tmp_path_factory.mktemp("tasks"))), include_defaults=False)
+pytestmark = pytest.mark.usefixtures("nothing_remains", "pipeline")
 
 
 def results(
