@@ -22,6 +22,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -54,13 +55,18 @@ def plain(model: PreTrainedModel, pair: Pair) -> torch.Tensor:
 
 
 def seconds(candidates: dict[str, Callable[[], object]], rounds: int, device: str) -> dict[str, float]:
-    """Median seconds of each candidate, all of them once a round; one round before is not counted."""
+    """Median seconds of each candidate, all of them once a round; one round before is not counted.
+
+    Each round begins with another candidate: what one leaves behind (memory handed back, caches) is not always the same one's.
+    """
     taken: dict[str, list[float]] = {name: [] for name in candidates}
+    names = deque(candidates)
     for turn in range(rounds + 1):
-        for name, candidate in candidates.items():
+        names.rotate()
+        for name in names:
             _wait(device)
             start = time.perf_counter()
-            candidate()
+            candidates[name]()
             _wait(device)
             if turn:
                 taken[name].append(time.perf_counter() - start)
