@@ -76,5 +76,6 @@ class Benches:
                 strategies=self.settings.contrast,
                 budget=Budget(self.settings.rollouts, float(self.settings.rollout_seconds)),
                 seed=self.settings.seed,
+                target=self.settings.target or "",
             )
         return self._made[task]

@@ -294,6 +294,26 @@ class TaskSummary:
     not_attributable: str = ""
 
 
+@dataclass(frozen=True)
+class Accepted:
+    """A generated response to a document that the task's own metric accepts; ``response`` is None where it does not (any more).
+
+    ``doc_digest`` tells the document from another of the same index.
+    """
+
+    run_id: str
+    task: str
+    filter: str
+    doc_id: int
+    doc_digest: str
+    response: str | None
+
+
+def answer_digest(prediction: str, first: str | None) -> str:
+    """What was answered, in short: the prediction and the first continuation's text (a generated response)."""
+    return digest("answer", prediction, first)
+
+
 def run_id(run_model: str, model_args: Mapping[str, Any], rule: str, objective: str, settings: Mapping[str, Any]) -> str:
     """The identifier of a run: the same model, arguments, rule, objective and evaluation settings give the same."""
     return digest("run", run_model, dict(model_args), rule, objective, dict(settings))

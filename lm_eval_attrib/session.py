@@ -15,8 +15,9 @@ from . import plan
 from .contrast import Verdict, read_annotations
 from .errors import AttribError, StoreError
 from .explainer import Explainer
+from .jsontext import unicode_text
 from .progress import Bar, Progress, plan_lines
-from .records import Contrast, Explanation, Failure, Run, Status, TaskSummary
+from .records import Contrast, Explanation, Failure, Run, Status, TaskSummary, answer_digest
 from .settings import Settings
 from .shards import ShardWriter, merge
 from .sink import Sink
@@ -71,10 +72,12 @@ class ExplainReport:
 
 
 class _Opened(NamedTuple):
-    """What every process tells the others before it starts."""
+    """What every process tells the others before it starts: its failures and their answers, and what is stored of the run."""
 
     keys: list[plan.Key]
+    answered: dict[str, str]
     known: dict[str, str]
+    stored: dict[str, str]
     problem: str
 
 
@@ -99,6 +102,8 @@ class Session:
         self.started = time.monotonic()
         self.sink: Sink | None = None
         self.known: dict[str, str] = {}
+        self.stored: dict[str, str] = {}
+        self.changed: set[str] = set()
         self.chosen: list[Failure] = []
         self._done: set[str] = set()
         self.counts: Counter[str] = Counter()
@@ -144,19 +149,21 @@ class Session:
             StoreError: the database cannot be used; nothing can be explained.
         """
         problem = self._open(summaries)
-        everyone = self._gather(_Opened([plan.key(one) for one in failures], self.known, problem))
+        answered = {one.failure_id: _answer(one) for one in failures}
+        everyone = self._gather(_Opened([plan.key(one) for one in failures], answered, self.known, self.stored, problem))
         if everyone[0].problem or problem:
             sink, self.sink = self.sink, None
             if sink is not None:
                 sink.close()
             raise StoreError(everyone[0].problem or problem)
-        self.known = everyone[0].known
+        self.known, self.stored = everyone[0].known, everyone[0].stored
+        self.changed = {name for part in everyone for name, now in part.answered.items() if self.stored.get(name, now) != now}
         keys = [key for part in everyone for key in part.keys]
         annotated = self._annotated()
         drawn = plan.draw(keys, self.settings.limit, self.settings.seed) | {
             k.failure_id for k in keys if k.failure_id in annotated
         }
-        settled = {one for one in drawn if self.known.get(one) in SETTLED} - annotated
+        settled = {one for one in drawn if self.known.get(one) in SETTLED} - annotated - self.changed
         self.failures, self.already = len(keys), len(settled)
         self._say_plan(keys, drawn, len(settled))
         self.chosen = [one for one in failures if one.failure_id in drawn - settled]
@@ -174,7 +181,7 @@ class Session:
                 self.sink = store = Store.create(self.settings.db)
                 store.begin(self.run)
                 store.add_tasks(summaries)
-                self.known = store.known(self.run.run_id)
+                self.known, self.stored = store.known(self.run.run_id), store.answers(self.run.run_id)
                 if alone:
                     return ""
                 store.close()
@@ -183,6 +190,7 @@ class Session:
             if first:
                 self.sink.add_tasks(summaries)
                 self.known |= self.sink.known(self.run.run_id)
+                self.stored = _agreed(self.stored, self.sink.answers(self.run.run_id))
         except AttribError as error:
             return str(error)
         return ""
@@ -200,12 +208,15 @@ class Session:
         if settled:
             rest = "nothing to do for them" if settled < len(drawn) else "nothing to do"
             self.progress.say(f"{settled} of them are explained already in {self.settings.db.name}: {rest}.")
+        again = sum(self.known.get(one) in SETTLED for one in drawn & self.changed)
+        if again:
+            self.progress.say(f"{again} of them were answered otherwise when they were explained: they are explained anew.")
 
     def _store_undrawn(self, failures: Sequence[Failure]) -> None:
         assert self.sink is not None
         reason = f"outside the seeded sample of {self.settings.limit} failures a task (attrib_limit)"
         for failure in failures:
-            if failure.failure_id not in self.known:
+            if failure.failure_id not in self.known or failure.failure_id in self.changed:
                 self.sink.add(Explanation(failure, "not sampled", reason=reason))
                 self.counts["not sampled"] += 1
         self.sink.flush()
@@ -340,3 +351,15 @@ class Session:
             return [mine]
         parts = [self.lm.gather_object(mine, dst=rank) for rank in range(self.lm.world_size)]
         return parts[self.lm.rank] or []
+
+
+def _answer(failure: Failure) -> str:
+    """The digest of a failure's answer, of the texts as they are stored."""
+    first = failure.continuations[0].text if failure.continuations else None
+    return answer_digest(unicode_text(failure.prediction), None if first is None else unicode_text(first))
+
+
+def _agreed(merged: dict[str, str], shards: dict[str, str]) -> dict[str, str]:
+    """The answers of database and shards; where they differ, none that could be taken for the present one."""
+    differ = {name for name, answer in shards.items() if merged.get(name, answer) != answer}
+    return merged | shards | dict.fromkeys(differ, "")

@@ -79,6 +79,9 @@ class Settings(BaseModel):
     max_seconds: Annotated[Positive | None, _word_means_none("none")] = Field(
         None, description="stop explaining after this long; running again goes on"
     )
+    target: Literal["answer", "thinking"] | None = Field(
+        None, description="part of a thinking model's response in which the pair is searched; none: as the profile says"
+    )
     reference: Text | None = Field(None, description="right answers to compare with: a samples file of another model's run")
     annotations: Path | None = Field(None, description="a CSV of pairs that a person marked")
     rollouts: Count = Field(64, description="rollouts that strategy rollout may spend on one failure")
@@ -120,6 +123,7 @@ class Settings(BaseModel):
             "checks",
             "profiles",
             "max_tokens",
+            "target",
             "reference",
             "annotations",
             "judge_url",

@@ -24,7 +24,7 @@ import pyarrow.parquet as pq
 
 from .errors import NotWritable, StoreError
 from .jsontext import as_json
-from .records import Run, TaskSummary
+from .records import Run, TaskSummary, answer_digest
 from .sink import ENDINGS, Limits, Sink
 from .tables import LAYOUT, Tables, schema
 
@@ -91,6 +91,18 @@ class ShardWriter(Sink):
             rows = _read(path, ["failure_id", "run_id", "status"]).to_pylist()
             found |= {row["failure_id"]: row["status"] for row in rows if row["run_id"] == run_id}
         return found | self._batch.statuses(run_id)
+
+    def answers(self, run_id: str) -> dict[str, str]:
+        """failure_id → digest of the answer in the folder (see :meth:`Sink.answers`); of a later flush where there are two."""
+        found: dict[str, str] = {}
+        for path in _files(self.path, "failures"):
+            rows = _read(path, ["failure_id", "run_id", "prediction"]).to_pylist()
+            first = self.path / "continuations" / path.name
+            texts = _read(first, ["failure_id", "choice", "text"]).to_pylist() if first.exists() else []
+            known = {row["failure_id"]: row["text"] for row in texts if row["choice"] == 0}
+            mine = (row for row in rows if row["run_id"] == run_id)
+            found |= {row["failure_id"]: answer_digest(row["prediction"], known.get(row["failure_id"])) for row in mine}
+        return found
 
     def _write(self, tables: Tables) -> None:
         name, ids = self._name(), tables["failures"]["failure_id"].combine_chunks()

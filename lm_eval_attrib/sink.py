@@ -60,6 +60,13 @@ class Sink(ABC):
         """failure_id → status of everything stored or buffered of a run: what a resumed run need not do again."""
 
     @abstractmethod
+    def answers(self, run_id: str) -> dict[str, str]:
+        """failure_id → :func:`~.records.answer_digest` of what is stored of a run (buffered failures are left out).
+
+        A failure_id does not hold the response: repeated, an evaluation may find the same document wrong in another way.
+        """
+
+    @abstractmethod
     def _write(self, tables: Tables) -> None:
         """Store all of a batch or nothing; raises :class:`~lm_eval_attrib.errors.NotWritable`."""
 

@@ -21,7 +21,7 @@ import pyarrow as pa
 from .errors import Locked, NotADatabase, NotWritable, StoreError, WrongSchema
 from .jsontext import as_json
 from .readers import Readers
-from .records import Explanation, Run, TaskSummary
+from .records import Explanation, Run, TaskSummary, answer_digest
 from .signals import interrupts_put_off
 from .sink import ENDINGS, Limits, Sink
 from .tables import LAYOUT, Tables
@@ -40,6 +40,10 @@ _SEALED: dict[str, str | bool | int | float | list[str]] = {
 }
 # What the system says of a write that it refuses: DuckDB passes it on within errors of any kind.
 _UNWRITABLE = ("Could not write", *map(os.strerror, (errno.ENOSPC, errno.EFBIG, errno.EDQUOT, errno.EROFS, errno.EIO)))
+_ANSWERS = """
+SELECT f.failure_id, f.prediction, c.text FROM base.failures AS f
+LEFT JOIN base.continuations AS c ON c.key = f.key AND c.choice = 0 WHERE f.run_id = $run
+"""
 _CHILDREN = tuple(table for table in LAYOUT if table != "failures")
 
 
@@ -151,6 +155,11 @@ class Store(Sink, Readers):
         """failure_id → status of everything stored or buffered of this run."""
         found = self.sql("SELECT failure_id, status FROM base.failures WHERE run_id = $run", {"run": run_id}).to_pydict()
         return dict(zip(found["failure_id"], found["status"], strict=True)) | self._batch.statuses(run_id)
+
+    def answers(self, run_id: str) -> dict[str, str]:
+        """failure_id → digest of the stored answer (see :meth:`Sink.answers`)."""
+        rows = self.sql(_ANSWERS, {"run": run_id}).to_pylist()
+        return {row["failure_id"]: answer_digest(row["prediction"], row["text"]) for row in rows}
 
     def sql(self, text: str, parameters: Mapping[str, Any] | Sequence[Any] | None = None) -> pa.Table:
         """The rows that SQL gives; ``$name`` takes its value from a mapping, ``?`` from a sequence.

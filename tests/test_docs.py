@@ -31,7 +31,7 @@ def test_every_argument_is_described_with_its_default() -> None:
         said = rows[f"attrib_{name}"].strip().strip("`")
         default = field.get_default()
         words = {True: "on", None: {"limit": "all", "batch_size": "auto"}.get(name, "none"), (): "none"}
-        if name == "contrast":
+        if name in ("contrast", "target"):
             assert said == "the profile's"
         else:
             assert said == str(

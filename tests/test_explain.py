@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import threading
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -192,3 +193,72 @@ def test_several_processes_explain_one_sample(model: Any, tokenizer: Any, failur
     assert value(settings, "SELECT status FROM runs") == "complete"
     alone = explain(Host(model, tokenizer), failures, seven)
     assert (alone.known, alone.counts) == (7, {})
+
+
+# --- the same document, answered otherwise ------------------------------------------------------------------------------------
+
+
+def answered(failures: list[Failure], changed: set[int]) -> list[Failure]:
+    """The same failures; those of ``changed`` documents with another response."""
+    return [
+        replace(one, prediction=" grey\ud800", continuations=(replace(one.continuations[0], text=" grey\ud800"),))
+        if one.doc_id in changed
+        else one
+        for one in failures
+    ]
+
+
+def test_another_answer_to_the_same_document_is_explained_anew(
+    host: Host, failures: list[Failure], settings: Settings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    explain(host, failures, settings)
+    capsys.readouterr()
+    report = explain(host, answered(failures, {3, 7}), settings)
+    assert (report.known, sum(report.counts.values())) == (10, 2)
+    assert "2 of them were answered otherwise when they were explained: they are explained anew." in capsys.readouterr().err
+    assert value(settings, "SELECT list(doc_id ORDER BY doc_id) FROM failures WHERE prediction LIKE ' grey%'") == [3, 7]
+    assert value(settings, "SELECT count(*) FROM failures") == 12
+    again = explain(host, answered(failures, {3, 7}), settings)
+    assert (again.known, again.counts) == (12, {})
+
+
+def test_another_answer_outside_the_sample_replaces_what_is_stored(
+    host: Host, failures: list[Failure], settings: Settings
+) -> None:
+    explain(host, failures, settings)
+    four = settings.model_copy(update={"limit": 4})
+    report = explain(host, answered(failures, set(range(12))), four)
+    assert report.known == 0
+    assert value(settings, "SELECT count(*) FROM failures WHERE prediction = ' red'") == 0
+    assert statuses(settings)["not sampled"] == 8
+
+
+def test_another_answer_among_several_processes(
+    model: Any, tokenizer: Any, failures: list[Failure], settings: Settings
+) -> None:
+    def together(given: list[Failure]) -> ExplainReport:
+        gathered = Gathered(2)
+        reports: dict[int, ExplainReport] = {}
+
+        def work(rank: int) -> None:
+            host = Host(copy.deepcopy(model), tokenizer, rank, gathered)
+            reports[rank] = explain(host, given[rank::2], settings)
+
+        threads = [threading.Thread(target=work, args=(rank,)) for rank in range(2)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(120)
+        assert all(report.problems == () for report in reports.values())
+        return reports[0]
+
+    few = failures[:4]
+    assert together(few).known == 0
+    changed = together(answered(few, {1}))
+    assert (changed.known, sum(changed.counts.values())) == (3, 1)
+    assert value(settings, "SELECT prediction FROM failures WHERE doc_id = 1").startswith(" grey")
+    # Alone, another answer goes to the database past the shards, which still hold the older one.
+    explain(Host(model, tokenizer), few, settings)
+    assert value(settings, "SELECT prediction FROM failures WHERE doc_id = 1") == " red"
+    assert together(answered(few, {1})).known == 3
+    assert value(settings, "SELECT prediction FROM failures WHERE doc_id = 1").startswith(" grey")

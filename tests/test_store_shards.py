@@ -79,6 +79,20 @@ def test_shards_know_what_every_process_did(shards: Path) -> None:
         assert writer.known("another") == {}
 
 
+def test_shards_and_database_hold_the_same_answers(shards: Path, tmp_path: Path) -> None:
+    with ShardWriter(shards, 0) as writer, Store.create(tmp_path / "runs.duckdb") as store:
+        merge(shards, store)
+        assert writer.answers(RUN.run_id) == store.answers(RUN.run_id)
+        assert len(set(store.answers(RUN.run_id).values())) == 1  # all answered alike
+        bare = not_explained(1, "error", prediction="A", continuations=())
+        for sink in (writer, store):
+            sink.add(bare)
+            sink.flush()
+        assert writer.answers(RUN.run_id) == store.answers(RUN.run_id)
+        assert len(set(store.answers(RUN.run_id).values())) == 2
+        assert writer.answers("another") == store.answers("another") == {}
+
+
 def test_a_later_flush_replaces_an_earlier_one(shards: Path, tmp_path: Path) -> None:
     with ShardWriter(shards, 1) as writer:
         writer.add(explanation(5, tokens=8))
