@@ -86,7 +86,10 @@ class Graph:
     def strongest_path(self) -> list[Edge]:
         """From the sink down to an embedding: at each node the edge of largest |weight|, last block first.
 
-        Shorter than L edges where every edge into a node was pruned.
+        Staying on a token is an edge like any other, so each step goes down one block; the path is shorter than L edges where
+        every edge into a node was pruned. Under AttnLRP weights hold the key path too: the path may end at what a token was
+        found by, rather than at what was copied from it (compare ``ov`` and ``qk`` of its edges). Under CP-LRP it follows
+        values alone, what is carried.
         """
         path: list[Edge] = []
         position = self.tokens - 1
