@@ -6,11 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from . import references
-from .contrast import STRATEGIES, Annotation, Budget, JudgePanel, Judges, Lookup, Verdict, Workbench, read_annotations
+from .contrast import STRATEGIES, Annotation, Budget, JudgePanel, Judges, Verdict, Workbench, read_annotations
 from .errors import ArgumentError
 from .profiles import TaskProfile, load_profiles, profile_for
+from .references import References, open_references
 from .settings import Settings
+from .store import Store
 from .tokens import Tokenizer
 
 
@@ -19,17 +20,22 @@ class Resources:
     """What the settings name outside of themselves: profiles, files and judges."""
 
     profiles: tuple[TaskProfile, ...]
-    reference: Lookup | None = None
+    references: References = field(default_factory=References)
     annotations: Mapping[str, Annotation] = field(default_factory=dict)
     panel: JudgePanel | None = None
 
 
-def open_resources(settings: Settings) -> Resources:
+def open_resources(settings: Settings, store: Store | None = None) -> Resources:
     """Everything that the settings name, read and checked.
 
+    Args:
+        store: the settings' database, where it is open already.
+
     Raises:
-        ArgumentError: an unknown strategy; a profile or an annotation that does not hold; a judge without a model.
-        SamplesError: ``attrib_reference`` is no samples file.
+        ArgumentError: an unknown strategy; a profile or an annotation that does not hold; a judge without a model; a
+            reference that is no samples, no run with right responses and no model.
+        SamplesError: the samples that ``attrib_reference`` names cannot be read.
+        StoreError: the database with the run that ``attrib_reference`` names cannot be read.
     """
     unknown = [name for name in settings.contrast if name not in STRATEGIES]
     if unknown:
@@ -38,7 +44,7 @@ def open_resources(settings: Settings) -> Resources:
         raise ArgumentError("attrib_judge_model names judges, but attrib_judge_url names no endpoint to ask them at.")
     return Resources(
         profiles=load_profiles(settings.profiles),
-        reference=None if settings.reference is None else references.lookup(settings.reference),
+        references=open_references(settings.reference, settings.db, store),
         annotations={} if settings.annotations is None else read_annotations(settings.annotations),
         panel=None if settings.judge_url is None else Judges(settings.judge_url, settings.judge_model, settings.judge_calls),
     )
@@ -51,14 +57,17 @@ class Benches:
         model, tokenizer: of the model that failed.
         settings: the ``attrib_*`` arguments.
         judge: scores a new response with the task's own metric.
+        resources: what the settings name, where it has been opened already.
 
     Raises:
         AttribError: see :func:`open_resources`.
     """
 
-    def __init__(self, model: Any, tokenizer: Tokenizer, settings: Settings, judge: Verdict | None) -> None:
+    def __init__(
+        self, model: Any, tokenizer: Tokenizer, settings: Settings, judge: Verdict | None, resources: Resources | None = None
+    ) -> None:
         self.model, self.tokenizer, self.settings, self.judge = model, tokenizer, settings, judge
-        self._resources = open_resources(settings)
+        self._resources = resources or open_resources(settings)
         self._made: dict[str, Workbench] = {}
 
     def of(self, task: str) -> Workbench:
@@ -70,7 +79,8 @@ class Benches:
                 model=self.model,
                 profile=profile_for(task, found.profiles),
                 judge=self.judge,
-                reference=found.reference,
+                reference=found.references.accepted,
+                proposed=found.references.proposed,
                 annotations=found.annotations,
                 panel=found.panel,
                 strategies=self.settings.contrast,

@@ -34,6 +34,11 @@ class Document:
     filtered: Mapping[str, Sequence[Any]]
     metrics: Mapping[str, Mapping[str, Any]]
 
+    @property
+    def fields(self) -> dict[str, Any]:
+        """The document by field; one that has none is all of the field ``document``."""
+        return dict(self.doc) if isinstance(self.doc, Mapping) else {"document": self.doc}
+
 
 class EvaluatedTask(Protocol):
     """A task after its evaluation. Whatever costs something is a method, called for failures only."""

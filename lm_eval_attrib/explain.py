@@ -9,7 +9,8 @@ from collections.abc import Mapping, Sequence
 
 from .benches import open_resources
 from .contrast import Verdict
-from .records import Contrast, Failure, Run, TaskSummary
+from .records import Accepted, Contrast, Failure, Run, TaskSummary
+from .references import in_database
 from .session import ExplainReport, Host, Session
 from .settings import Settings
 from .store import Store
@@ -25,14 +26,15 @@ def preflight(settings: Settings, rank: int = 0) -> None:
         rank: of several processes only the first touches the database.
 
     Raises:
-        ArgumentError: an unknown strategy, or a profile or annotations that do not hold.
-        SamplesError: ``attrib_reference`` is no samples file.
+        ArgumentError: an unknown strategy, a profile or annotations that do not hold, or ``attrib_reference`` names nothing.
+        SamplesError: the samples that ``attrib_reference`` names cannot be read.
         StoreError: the database cannot be written, is locked, is none of this project's, or has another schema version.
         ReportError: the report's folder holds other files.
     """
     if settings.limit == 0:
         return
-    open_resources(settings)
+    elsewhere = rank > 0 and in_database(settings.reference)
+    open_resources(settings.model_copy(update={"reference": None}) if elsewhere else settings)
     if rank == 0:
         there = settings.db.exists()
         Store.create(settings.db).close()
@@ -52,6 +54,7 @@ def explain_run(
     settings: Settings,
     judge: Verdict | None = None,
     pairs: Mapping[str, Contrast] | None = None,
+    accepted: Sequence[Accepted] = (),
 ) -> ExplainReport:
     """Explain a sample of ``failures`` and write everything to the database; what an earlier run explained is not done again.
 
@@ -66,12 +69,13 @@ def explain_run(
         settings: the ``attrib_*`` arguments.
         judge: scores a new response with the task's own metric, for strategies that try responses.
         pairs: by failure_id, pairs that are known and not searched for.
+        accepted: this process's documents with generated responses; those that are right are kept as text.
     """
     session = Session(lm, run, settings)
     if settings.limit == 0:
         return session.outcome()
     with session.keeping():
-        session.begin(summaries, failures)
+        session.begin(summaries, failures, accepted)
     with session.keeping():
         session.explain(judge, pairs or {})
     with session.keeping():

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from . import recording
-from .benches import Benches
+from .benches import Benches, Resources
 from .contrast import Verdict, as_sequence, find_pair
 from .errors import AttribError
 from .lrp import Attribution, Engine, GraphRequest, Pair
@@ -52,6 +52,7 @@ class Explainer:
         settings: the ``attrib_*`` arguments; ``db``, ``limit`` and ``report`` play no part here.
         judge: scores a new response with the task's own metric, for strategies that try responses.
         pairs: by failure_id, pairs that are known and not searched for.
+        resources: what the settings name, where it has been opened already.
 
     Raises:
         ModelError: the model is not decoder-only, or an operation of it has no relevance rule.
@@ -65,6 +66,7 @@ class Explainer:
         settings: Settings,
         judge: Verdict | None = None,
         pairs: Mapping[str, Contrast] | None = None,
+        resources: Resources | None = None,
     ) -> None:
         self.model, self.tokenizer, self.settings = model, tokenizer, settings
         self._pairs = pairs or {}
@@ -73,7 +75,7 @@ class Explainer:
         rival = RIVALS.get(settings.rule) if settings.checks else None
         self._rival = self._engine(rival) if rival else None
         self._graph = GraphRequest(prune=True) if settings.graph and settings.rule in RIVALS else False
-        self._benches = Benches(model, tokenizer, settings, judge)
+        self._benches = Benches(model, tokenizer, settings, judge, resources)
         self._specials = frozenset(int(token) for token in tokenizer.all_special_ids)
 
     def explain(self, failures: Sequence[Failure]) -> list[Explanation]:

@@ -79,13 +79,13 @@ def _failure(
     task: EvaluatedTask, decision: Decision, verdict: Verdict, run_id: str, answers: Answers, context: Mapping[str, Any]
 ) -> Failure:
     document = verdict.document
-    doc = document.doc if isinstance(document.doc, Mapping) else {"document": document.doc}
+    doc = document.fields
     return Failure(
         failure_id=failure_id(run_id, task.name, decision.filter, document.doc_id, doc, answers.prompt),
         run_id=run_id,
         task=task.name,
         doc_id=document.doc_id,
-        doc=dict(doc),
+        doc=doc,
         output_type=answers.output_type,
         prompt=answers.prompt,
         prediction=answers.prediction,

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from . import runs, verdicts
+from .accepted import judged as accepted_of
 from .errors import StoreError
 from .evaluated import Document, EvaluatedTask
 from .failures import Verdict, bare, build, wrong
 from .profiles import load_profiles, profile_for
-from .records import Failure, Run, TaskSummary
+from .records import Accepted, Failure, Run, TaskSummary
 from .stored import run_settings
 from .verdicts import Decision, Ranges, number
 
@@ -51,7 +52,15 @@ def hand_over(lm: AttribHFLM, tasks: Sequence[EvaluatedTask], evaluation: Mappin
     judged = _judge_tasks(lm, tasks)
     summaries = _summaries(lm, run, judged)
     failures, judge = _failures(lm, run, judged)
-    return explain_run(lm, run, summaries, failures, lm.settings, judge)
+    return explain_run(lm, run, summaries, failures, lm.settings, judge, accepted=_accepted(lm, run, judged))
+
+
+def _accepted(lm: AttribHFLM, run: Run, judged: Sequence[Judged]) -> list[Accepted]:
+    """This process's documents with generated responses, judged."""
+    if lm.settings.limit == 0:
+        return []
+    decided = [(one.task, one.decision) for one in judged if not isinstance(one.decision, str)]
+    return [row for task, decision in decided for row in accepted_of(run.run_id, task, decision)]
 
 
 def _before(lm: AttribHFLM) -> dict[str, dict[str, Any]]:

@@ -1,14 +1,66 @@
-"""Right answers of another model: what strategy ``reference`` compares a failing response with."""
+"""Right responses that strategy ``reference`` compares a failing one with: where ``attrib_reference`` says they are."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+from .accepted import accepted_in
 from .contrast import Lookup
+from .other_model import OtherModel
 from .records import Failure, digest
 from .samples import read_samples
+from .store import Store
 from .verdicts import number
+
+#: What the beginning of a run_id is written after.
+RUN = "run:"
+
+
+@dataclass(frozen=True)
+class References:
+    """Responses by failure: ``accepted`` are right, ``proposed`` may be (the task's own metric has yet to be asked)."""
+
+    accepted: Lookup | None = None
+    proposed: Lookup | None = None
+
+
+def open_references(value: str | None, database: Path, store: Store | None = None) -> References:
+    """What ``attrib_reference`` names: a file or folder of samples, ``run:`` and the beginning of a run_id, or a model.
+
+    Args:
+        database: where the runs are; read unless ``store``, the same opened already, is given.
+
+    Raises:
+        ArgumentError: there is no such run or model, or the run holds no right response.
+        SamplesError: the samples cannot be read.
+        StoreError: the database cannot be read.
+    """
+    if value is None:
+        return References()
+    if in_database(value):
+        run = value.removeprefix(RUN).strip()
+        if store is not None:
+            return References(accepted_in(store, run))
+        with Store.open(database) as opened:
+            return References(accepted_in(opened, run))
+    if _holds_samples(Path(value)):
+        return References(lookup(value))
+    return References(proposed=OtherModel(value))
+
+
+def in_database(value: str | None) -> bool:
+    """Whether ``attrib_reference`` names a run of the database."""
+    return value is not None and value.startswith(RUN)
+
+
+def _holds_samples(path: Path) -> bool:
+    """A file, what is named like one, and a folder that is no model's."""
+    if path.is_dir():
+        return not (path / "config.json").exists() or any(path.rglob("samples_*.jsonl"))
+    return path.is_file() or path.suffix == ".jsonl"
 
 
 def lookup(path: str) -> Lookup:
@@ -37,8 +89,10 @@ def lookup(path: str) -> Lookup:
 
 
 def _response(sample: Mapping[str, Any]) -> str | None:
-    """The first generated text; None for scored choices."""
+    """The generated text; None for scored choices, and for several responses, which may have been judged together."""
     first = sample["resps"][0] if sample["resps"] else None
+    if isinstance(first, list) and len(first) > 1:
+        return None
     while isinstance(first, list) and first:
         first = first[0]
     return first if isinstance(first, str) else None

@@ -6,6 +6,7 @@
 -- token rows touches one or two row groups; the views join the failure_id back on.
 --
 -- Versions, newest first (the number is VERSION in store.py, which writes it into base.schema_version):
+--   2  accepted: generated responses that are right
 --   1  the first
 
 CREATE SCHEMA base;
@@ -172,6 +173,17 @@ CREATE TABLE base.segments (
     key BIGINT NOT NULL, segment VARCHAR NOT NULL, tokens INTEGER NOT NULL, relevance DOUBLE, relevance_norm DOUBLE
 );
 
+-- Generated responses that the task accepted: what the failures of a later run are compared with.
+CREATE TABLE base.accepted (
+    run_id VARCHAR NOT NULL,
+    task VARCHAR NOT NULL,
+    filter VARCHAR NOT NULL,
+    doc_id BIGINT NOT NULL,
+    doc_digest VARCHAR NOT NULL,
+    response VARCHAR NOT NULL,
+    PRIMARY KEY (run_id, task, filter, doc_id)
+);
+
 -- Flushes of other processes that were merged: merging a folder again adds nothing.
 CREATE TABLE base.shards (flush VARCHAR PRIMARY KEY, merged_at TIMESTAMP NOT NULL);
 
@@ -199,6 +211,8 @@ LEFT JOIN (
     FROM base.failures LEFT JOIN base.contrasts AS c USING (key)
     GROUP BY run_id, task, filter
 ) AS f ON f.run_id = t.run_id AND f.task = t.task AND f.filter = t.filter;
+
+CREATE VIEW accepted AS SELECT * FROM base.accepted;
 
 CREATE VIEW failures AS SELECT * EXCLUDE (key) FROM base.failures;
 

@@ -12,12 +12,13 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 from . import plan
+from .benches import open_resources
 from .contrast import Verdict, read_annotations
 from .errors import AttribError, StoreError
 from .explainer import Explainer
 from .jsontext import unicode_text
 from .progress import Bar, Progress, plan_lines
-from .records import Contrast, Explanation, Failure, Run, Status, TaskSummary, answer_digest
+from .records import Accepted, Contrast, Explanation, Failure, Run, Status, TaskSummary, answer_digest
 from .settings import Settings
 from .shards import ShardWriter, merge
 from .sink import Sink
@@ -142,7 +143,7 @@ class Session:
 
     # --- begin ---------------------------------------------------------------------------------------------------
 
-    def begin(self, summaries: Sequence[TaskSummary], failures: Sequence[Failure]) -> None:
+    def begin(self, summaries: Sequence[TaskSummary], failures: Sequence[Failure], accepted: Sequence[Accepted] = ()) -> None:
         """Open the database, learn what is in it, draw the sample, and store what was not drawn.
 
         Raises:
@@ -167,6 +168,8 @@ class Session:
         self.failures, self.already = len(keys), len(settled)
         self._say_plan(keys, drawn, len(settled))
         self.chosen = [one for one in failures if one.failure_id in drawn - settled]
+        assert self.sink is not None
+        self.sink.add_accepted(accepted)
         self._store_undrawn([one for one in failures if one.failure_id not in drawn])
 
     def _annotated(self) -> set[str]:
@@ -227,7 +230,9 @@ class Session:
         """Explain the sample, batch by batch, until it is done or the time is spent."""
         if not self.chosen or self.sink is None:
             return
-        explainer = Explainer(self.lm.model, self.lm.tokenizer, self.settings, judge, pairs)
+        # A run to compare with is read through the database where it is open already: it cannot be opened twice.
+        resources = open_resources(self.settings, self.sink if isinstance(self.sink, Store) else None)
+        explainer = Explainer(self.lm.model, self.lm.tokenizer, self.settings, judge, pairs, resources)
         with self.progress.bar(len(self.chosen)) as bar:
             rest = self._timed(explainer, bar)
             for batch in plan.batches(rest, self.settings.batch_size or BATCH, self.settings.seed):

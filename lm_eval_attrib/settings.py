@@ -82,7 +82,9 @@ class Settings(BaseModel):
     target: Literal["answer", "thinking"] | None = Field(
         None, description="part of a thinking model's response in which the pair is searched; none: as the profile says"
     )
-    reference: Text | None = Field(None, description="right answers to compare with: a samples file of another model's run")
+    reference: Text | None = Field(
+        None, description="right answers to compare with: a samples file, run: and a run_id's beginning, or a model"
+    )
     annotations: Path | None = Field(None, description="a CSV of pairs that a person marked")
     rollouts: Count = Field(64, description="rollouts that strategy rollout may spend on one failure")
     rollout_seconds: Count = Field(60, description="seconds that strategy rollout may spend on one failure")

@@ -24,9 +24,9 @@ import pyarrow.parquet as pq
 
 from .errors import NotWritable, StoreError
 from .jsontext import as_json
-from .records import Run, TaskSummary, answer_digest
+from .records import Accepted, Run, TaskSummary, answer_digest
 from .sink import ENDINGS, Limits, Sink
-from .tables import LAYOUT, Tables, schema
+from .tables import LAYOUT, Tables, accepted_table, schema
 
 if TYPE_CHECKING:
     from .store import Store
@@ -83,6 +83,11 @@ class ShardWriter(Sink):
         if tasks:
             rows = [{field.name: getattr(task, field.name) for field in fields(TaskSummary)} for task in tasks]
             self._save("tasks", pa.Table.from_pylist(rows, schema=_TASKS), self._name())
+
+    def add_accepted(self, rows: Sequence[Accepted]) -> None:
+        """Accepted responses of this process's documents; null where a response is not accepted any more."""
+        if rows:
+            self._save("accepted", accepted_table(rows), self._name())
 
     def known(self, run_id: str) -> dict[str, str]:
         """failure_id → status of everything in the folder, by whichever process, or buffered here."""
@@ -154,7 +159,7 @@ def merge(folder: str | Path, store: Store) -> Merged:
         NotWritable: the database cannot be written; merging again goes on where this stopped.
     """
     root = Path(folder).expanduser().absolute()
-    if not any(_files(root, table) for table in (*LAYOUT, "runs", "tasks")):
+    if not any(_files(root, table) for table in (*LAYOUT, "runs", "tasks", "accepted")):
         raise StoreError(f"{root} holds no shards; a folder of shards has folders runs, failures, tokens … of Parquet files")
     done = store.merged_shards()
     problems: list[str] = []
@@ -170,6 +175,7 @@ def merge(folder: str | Path, store: Store) -> Merged:
         store.write(tables, shard=path.stem)
         flushes, failures = flushes + 1, failures + tables["failures"].num_rows
     _merge_tasks(root, store, done)
+    _merge_accepted(root, store, done)
     _merge_runs(root, store, done)
     if problems:
         raise StoreError(f"{len(problems)} flushes were not merged: " + "; ".join(problems))
@@ -181,6 +187,12 @@ def _merge_tasks(root: Path, store: Store, done: set[str]) -> None:
         if path.stem not in done:
             store.add_tasks([TaskSummary(**row) for row in _read(path).to_pylist()])
             store.write({}, shard=path.stem)
+
+
+def _merge_accepted(root: Path, store: Store, done: set[str]) -> None:
+    for path in _files(root, "accepted"):
+        if path.stem not in done:
+            store.put_accepted(_read(path), shard=path.stem)
 
 
 def _merge_runs(root: Path, store: Store, done: set[str]) -> None:

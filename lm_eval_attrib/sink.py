@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 from .errors import NotWritable
-from .records import Explanation, Run, TaskSummary
+from .records import Accepted, Explanation, Run, TaskSummary
 from .tables import Batch, Tables
 
 if TYPE_CHECKING:
@@ -54,6 +54,10 @@ class Sink(ABC):
     @abstractmethod
     def add_tasks(self, tasks: Sequence[TaskSummary]) -> None:
         """Insert or replace what tasks came to, by (run_id, task, filter)."""
+
+    @abstractmethod
+    def add_accepted(self, rows: Sequence[Accepted]) -> None:
+        """Replace, by (run_id, task, filter, doc_id), the accepted response; one that is None is taken away."""
 
     @abstractmethod
     def known(self, run_id: str) -> dict[str, str]:

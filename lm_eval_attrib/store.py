@@ -21,13 +21,13 @@ import pyarrow as pa
 from .errors import Locked, NotADatabase, NotWritable, StoreError, WrongSchema
 from .jsontext import as_json
 from .readers import Readers
-from .records import Explanation, Run, TaskSummary, answer_digest
+from .records import Accepted, Explanation, Run, TaskSummary, answer_digest
 from .signals import interrupts_put_off
 from .sink import ENDINGS, Limits, Sink
-from .tables import LAYOUT, Tables
+from .tables import LAYOUT, Tables, accepted_table
 
 #: The schema version that this release writes and reads; schema.sql's first lines tell the history.
-VERSION = 1
+VERSION = 2
 #: Files stay readable by DuckDB 1.4, whatever DuckDB writes them (2.0's own default is not).
 STORAGE = "v1.4.0"
 
@@ -123,13 +123,31 @@ class Store(Sink, Readers):
                     f"INSERT OR REPLACE INTO base.tasks ({', '.join(columns)}) VALUES ({', '.join('?' * len(columns))})", row
                 )
 
+    def add_accepted(self, rows: Sequence[Accepted]) -> None:
+        """Replace or take away accepted responses (see :meth:`Sink.add_accepted`)."""
+        if rows:
+            self.put_accepted(accepted_table(rows))
+
+    def put_accepted(self, rows: pa.Table, *, shard: str | None = None) -> None:
+        """The same from a table of the columns :data:`~.tables.ACCEPTED`; ``shard`` is remembered as merged with it."""
+        with self._transaction() as connection, _registered(connection, "batch", rows):
+            connection.execute("""DELETE FROM base.accepted AS a USING batch AS b WHERE b.response IS NULL
+                AND (a.run_id, a.task, a.filter, a.doc_id) = (b.run_id, b.task, b.filter, b.doc_id)""")
+            connection.execute("INSERT OR REPLACE INTO base.accepted BY NAME SELECT * FROM batch WHERE response IS NOT NULL")
+            if shard is not None:
+                self._remember(connection, shard)
+
     def write(self, tables: Tables, *, shard: str | None = None) -> None:
         """Write a batch's tables in one transaction, past the buffer; ``shard`` is remembered as merged with it."""
         with self._transaction() as connection:
             if tables:
                 self._replace(connection, tables)
             if shard is not None:
-                connection.execute("INSERT OR REPLACE INTO base.shards VALUES ($1, $2)", [shard, _now()])
+                self._remember(connection, shard)
+
+    @staticmethod
+    def _remember(connection: duckdb.DuckDBPyConnection, shard: str) -> None:
+        connection.execute("INSERT OR REPLACE INTO base.shards VALUES ($1, $2)", [shard, _now()])
 
     def _write(self, tables: Tables) -> None:
         self.write(tables)

@@ -60,8 +60,11 @@ def run_settings(path: Path) -> dict[str, dict[str, Any]]:
     return {row["run_id"]: json.loads(row["settings"]) for row in rows}
 
 
-def find_run(store: Store, run_id: str | None) -> StoredRun:
+def find_run(store: Store, run_id: str | None, option: str = "--run") -> StoredRun:
     """The run whose identifier is or begins with ``run_id``; None for the only run of the file.
+
+    Args:
+        option: where the run is named, for the message.
 
     Raises:
         ArgumentError: none, or several; the message lists the runs there are.
@@ -72,7 +75,7 @@ def find_run(store: Store, run_id: str | None) -> StoredRun:
         return StoredRun(found[0]["run_id"], found[0]["model"], json.loads(found[0]["settings"]))
     known = "; ".join(f"{row['run_id']} ({row['model']})" for row in rows) or "none"
     said = "Say which run is meant" if run_id is None else f"{run_id!r} names {len(found)} runs"
-    raise ArgumentError(f"{said} (--run). The runs of {store.path.name} are: {known}.")
+    raise ArgumentError(f"{said} ({option}). The runs of {store.path.name} are: {known}.")
 
 
 def read_failures(store: Store, run_id: str) -> list[StoredFailure]:

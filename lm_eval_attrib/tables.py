@@ -16,7 +16,19 @@ import pyarrow as pa
 
 from .errors import StoreError
 from .jsontext import as_json, texts, unicode_text
-from .records import STATUSES, BlockFigures, Check, Column, Contrast, Explanation, Failure, PairFigures, SegmentSum, Status
+from .records import (
+    STATUSES,
+    Accepted,
+    BlockFigures,
+    Check,
+    Column,
+    Contrast,
+    Explanation,
+    Failure,
+    PairFigures,
+    SegmentSum,
+    Status,
+)
 
 _TEXT, _FLAG, _INT, _LONG = pa.string(), pa.bool_(), pa.int32(), pa.int64()
 _FLOAT, _DOUBLE = pa.float32(), pa.float64()  # float32 for a row a token, float64 for a figure a failure
@@ -114,6 +126,17 @@ LAYOUT: dict[str, dict[str, pa.DataType]] = {
         "seconds": _DOUBLE,
     },
 }
+
+
+#: The columns of ``accepted``, which has no rows a failure.
+ACCEPTED = pa.schema([(field.name, _LONG if field.name == "doc_id" else _TEXT) for field in fields(Accepted)])
+
+
+def accepted_table(rows: Sequence[Accepted]) -> pa.Table:
+    """Judged documents as one table; ``response`` is null where it was not accepted."""
+    columns = {field.name: [getattr(row, field.name) for row in rows] for field in fields(Accepted)}
+    columns["response"] = [None if text is None else unicode_text(text) for text in columns["response"]]
+    return pa.table(columns, schema=ACCEPTED)
 
 
 @cache

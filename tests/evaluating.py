@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ import torch
 from lm_eval.tasks import TaskManager
 
 from lm_eval_attrib.model import AttribHFLM
-from lm_eval_attrib.records import Continuation, Failure, Run, TaskSummary
+from lm_eval_attrib.records import Accepted, Continuation, Failure, Run, TaskSummary
 
 #: lm_eval's own, before anything of this project was built.
 ORIGINAL = lm_eval.evaluator.evaluate
@@ -22,9 +22,11 @@ class Recorder:
 
     def __init__(self) -> None:
         self.calls: list[tuple[Any, Run, list[TaskSummary], list[Failure], Any, Callable[[Failure, str], bool | None]]] = []
+        self.accepted: list[Accepted] = []
         self.raises: BaseException | None = None
 
-    def __call__(self, *given: Any) -> None:
+    def __call__(self, *given: Any, accepted: Sequence[Accepted] = ()) -> None:
+        self.accepted = list(accepted)
         self.calls.append(given)  # type: ignore[arg-type]
         if self.raises is not None:
             raise self.raises

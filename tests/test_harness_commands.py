@@ -23,7 +23,7 @@ from lm_eval.tasks import TaskManager
 from lm_eval_attrib import explain
 from lm_eval_attrib.model import AttribHFLM
 
-def keep(lm, run, summaries, failures, settings, judge):
+def keep(lm, run, summaries, failures, settings, judge, accepted):
     lm.barrier()
     found = {"run": run.run_id, "summaries": [asdict(one) for one in summaries],
              "failures": sorted([one.task, one.doc_id, one.failure_id] for one in failures)}

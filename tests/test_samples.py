@@ -36,7 +36,7 @@ SAMPLE: dict[str, Any] = {
 @pytest.fixture
 def handed(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     calls: list[Any] = []
-    monkeypatch.setattr(explain, "explain_run", lambda *given: calls.append(given))
+    monkeypatch.setattr(explain, "explain_run", lambda *given, accepted: calls.append(given))
     monkeypatch.setattr(lm_eval.evaluator, "add_env_info", lambda results: None)
     return calls
 

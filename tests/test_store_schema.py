@@ -12,6 +12,7 @@ from explanations import RUN, TASK, explanation
 
 from lm_eval_attrib import records
 from lm_eval_attrib.readers import ORDER
+from lm_eval_attrib.records import Accepted
 from lm_eval_attrib.store import STORAGE, VERSION, Store
 from lm_eval_attrib.tables import LAYOUT
 
@@ -120,6 +121,7 @@ def test_duckdb_1_4_reads_the_file(tmp_path: Path) -> None:
     with Store.create(path) as store:
         store.begin(RUN)
         store.add_tasks([TASK])
+        store.add_accepted([Accepted("run-a", "gsm8k", "strict-match", 9, "digest", "right")])
         for number in range(3):
             store.add(explanation(number))
     target = tmp_path / "duckdb-1.4.0"

@@ -68,7 +68,7 @@ def _order(failure: Failure, bench: Workbench) -> tuple[str, ...]:
     if bench.strategies:
         return tuple(dict.fromkeys((*order, *bench.strategies)))
     order += bench.profile.order(failure.output_type)
-    if bench.reference is not None and "reference" not in order:
+    if (bench.reference is not None or bench.proposed is not None) and "reference" not in order:
         order.insert(order.index("rollout") if "rollout" in order else len(order), "reference")
     if bench.panel is not None:
         order.append("judge")

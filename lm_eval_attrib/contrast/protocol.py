@@ -56,6 +56,7 @@ class Annotation:
 class Workbench:
     """Everything a strategy may use beside the failure itself. Only the tokenizer is always there.
 
+    ``reference`` gives responses that are right, ``proposed`` such as may be: the task's metric is asked about them.
     ``strategies`` overrides the profile's order. ``target`` overrides which part of a thinking model's response is searched.
     """
 
@@ -64,6 +65,7 @@ class Workbench:
     profile: TaskProfile = field(default_factory=TaskProfile)
     judge: Verdict | None = None
     reference: Lookup | None = None
+    proposed: Lookup | None = None
     annotations: Mapping[str, Annotation] = field(default_factory=dict)
     panel: JudgePanel | None = None
     strategies: tuple[str, ...] = ()

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
 
+from ..errors import ModelError
 from ..profiles import field_texts
 from ..records import Contrast, Failure, NoPair
 from ..tokens import shared_length
@@ -43,9 +44,12 @@ class Reference:
         """The first parting that matters: with the reference's token there, the failing model gets it right, or nearer to."""
         if failure.output_type != "generate_until" or not failure.continuations:
             return NoPair(self.name, "there is no generated response")
-        texts = reference_texts(failure, bench)
+        try:
+            texts = reference_texts(failure, bench)
+        except ModelError as error:
+            return NoPair(self.name, f"no correct response is known: {error}")
         if not texts:
-            return NoPair(self.name, "no correct response is known: the profile names no field, no run was given")
+            return NoPair(self.name, f"no correct response is known: {_why_none(bench)}")
         response = read_response(failure.continuations[0], bench)
         if response.missing:
             return NoPair(self.name, response.missing)
@@ -83,10 +87,25 @@ class Reference:
 
 
 def reference_texts(failure: Failure, bench: Workbench) -> list[str]:
-    """Correct responses: those handed to the workbench, then the document's own."""
+    """Correct responses: those handed to the workbench, those proposed to it that are judged right, the document's own.
+
+    Raises:
+        ModelError: the other model could not be asked.
+    """
     given = list(bench.reference(failure)) if bench.reference is not None else []
+    if bench.proposed is not None:
+        court = Court.of(failure, bench)
+        given += [text for text in bench.proposed(failure) if court.accepts(text)]
     own = [text for path in bench.profile.reference for text in field_texts(failure.doc, path)]
     return [text for text in dict.fromkeys((*given, *own)) if text.strip()]
+
+
+def _why_none(bench: Workbench) -> str:
+    if bench.proposed is not None:
+        return "the other model's response is not right either"
+    if bench.reference is not None:
+        return "the run to compare with has no right response to this document"
+    return "the profile names no field, no run was given"
 
 
 def _written(response: Response, texts: Sequence[str], bench: Workbench) -> Iterator[tuple[int, ...]]:

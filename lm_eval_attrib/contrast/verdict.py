@@ -38,13 +38,9 @@ class Court:
     @classmethod
     def of(cls, failure: Failure, bench: Workbench) -> Court:
         """The court for ``failure``, with the generation arguments of its evaluation as far as they are known."""
-        known = failure.context.get("generation")
-        generation: dict[str, Any] = dict(known) if isinstance(known, dict) else {}
-        until = generation.get("until") or ()
-        until = (until,) if isinstance(until, str) else tuple(one for one in until if one)
+        until, most = generation_limits(failure)
         source = failure.continuations[0]
-        most = next((generation[key] for key in ("max_gen_toks", "max_new_tokens") if generation.get(key)), _LIMIT)
-        limit = min(int(most), _LONGER * len(source.ids) + _SPARE)
+        limit = min(most, _LONGER * len(source.ids) + _SPARE)
         room = getattr(getattr(bench.model, "config", None), "max_position_embeddings", None)
         if isinstance(room, int):
             limit = max(min(limit, room - len(source.prompt_ids)), 1)
@@ -74,7 +70,10 @@ class Court:
 
     def right(self, ids: Sequence[int]) -> bool | None:
         """Whether the response made of ``ids`` is right; None where nobody can say."""
-        text = self.text(ids)
+        return self.accepts(self.text(ids))
+
+    def accepts(self, text: str) -> bool | None:
+        """Whether a response is right; None where nobody can say."""
         if self.bench.judge is not None:
             verdict = self.bench.judge(self.failure, text)
             if verdict is not None:
@@ -95,6 +94,16 @@ class Court:
             return None
         place = locate(self.failure, text, form, fresh=True)
         return place is not None and any(same_value(text[place.start : place.end], gold) for gold in golds)
+
+
+def generation_limits(failure: Failure) -> tuple[tuple[str, ...], int]:
+    """The stop sequences of the failure's evaluation, and how many new tokens it allowed."""
+    known = failure.context.get("generation")
+    generation: dict[str, Any] = dict(known) if isinstance(known, dict) else {}
+    until = generation.get("until") or ()
+    until = (until,) if isinstance(until, str) else tuple(one for one in until if one)
+    most = next((generation[key] for key in ("max_gen_toks", "max_new_tokens") if generation.get(key)), _LIMIT)
+    return until, int(most)
 
 
 def _ends(bench: Workbench) -> frozenset[int]:
