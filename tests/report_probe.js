@@ -49,6 +49,15 @@
       document.getElementById("graph-canvas").focus();
       send("graph-canvas", new WheelEvent("wheel", { deltaY: step % 2 ? 60 : -80, clientX: 600, clientY: 300 }));
     },
+    "pan the graph": (step) => {
+      const canvas = document.getElementById("graph-canvas");
+      canvas.setPointerCapture = () => {}; // there is no such pointer
+      const box = canvas.getBoundingClientRect();
+      const at = (x) => ({ clientX: box.left + x, clientY: box.top + 200, pointerId: 7 });
+      if (step === 0) send("graph-canvas", new PointerEvent("pointerdown", at(500)));
+      send("graph-canvas", new PointerEvent("pointermove", at(500 + ((step * 9) % 180) - 90)));
+      if (step === 39) send("graph-canvas", new PointerEvent("pointerup", at(500)));
+    },
     "hover over the graph": (step) => pointer("graph-canvas", 90 + 17 * step, 60 + 9 * step),
     "move the slider": (step) => {
       document.getElementById("graph-share").value = String(100 - step);

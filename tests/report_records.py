@@ -86,40 +86,19 @@ def segments_of(texts: list[str]) -> list[str]:
     return names
 
 
-def explanation(number: int = 0, texts: list[str] | None = None, graph: bool = True, **changes: Any) -> Explanation:
+def explanation(
+    number: int = 0, texts: list[str] | None = None, graph: bool = True, blocks: int = BLOCKS, **changes: Any
+) -> Explanation:
     """One attributed failure. ``changes`` go to the failure, unless they name a field of the explanation."""
     own = {name: changes.pop(name) for name in list(changes) if name in Explanation.__dataclass_fields__}
     random_ = random.Random(number)
-    texts = ["<s>", *pieces(QUESTION)] if texts is None else texts
-    count = len(texts)
-    special = [text == "<s>" for text in texts]
-    segments = ["" if sink else name for sink, name in zip(special, segments_of(texts), strict=True)]
-    relevance = [9.0 if sink else random_.gauss(0, 0.12) for sink in special]
-    for index, text in enumerate(texts):
-        if "drawer" in text:
-            relevance[index] = 1.1 + random_.random()
-        if "tin" in text or "box" in text:
-            relevance[index] = -0.8 - random_.random() / 2
-    largest = max(abs(value) for value, sink in zip(relevance, special, strict=True) if not sink)
-    tokens = TokenTable(
-        ids=[2000 + (hash_of(text) % 30000) for text in texts],
-        texts=texts,
-        segments=segments,
-        special=special,
-        relevance=relevance,
-        relevance_norm=[0.0 if sink else value / largest for value, sink in zip(relevance, special, strict=True)],
-    )
+    tokens = token_table(random_, ["<s>", *pieces(QUESTION)] if texts is None else texts)
+    count = len(tokens.texts)
     delta = round(2.2 + random_.gauss(0, 1.4), 3)
-    position = count - 1
-    layers = [relevance]
-    for block in range(BLOCKS):
-        spread = 1 - (block + 1) / BLOCKS
-        row = [value * spread + random_.gauss(0, 0.03) for value in relevance]
-        row[-1] += delta * (1 - spread)
-        layers.append(row)
+    layers = layer_rows(random_, list(tokens.relevance), delta, blocks)
     label = random_.choice(["M-IA", "M-IA", "M-IA", "M-AG", "NC", None])
     level = random_.choice(["high", "high", "medium", "low"])
-    nodes, edges, heads, neurons = flow(position, relevance, delta, number)
+    nodes, edges, heads, neurons = flow(count - 1, delta, number, blocks=blocks) if graph else (None,) * 4
     whole = Explanation(
         failure=failure(number, **changes),
         status="attributed",
@@ -133,28 +112,13 @@ def explanation(number: int = 0, texts: list[str] | None = None, graph: bool = T
         figures=PairFigures(" oak", " tin", delta, 1, 3, 0.61, 0.0312, 0.083, delta > 1, "" if delta > 1 else f"Δℓ = {delta}"),
         tokens=tokens,
         layers=layers,
-        nodes=nodes if graph else None,
-        edges=edges if graph else None,
-        heads=heads if graph else None,
-        neurons=neurons if graph else None,
-        blocks=tuple(BlockFigures(b, 9, 12, 1.4, 1.2, 0.8, 0.41, 0.52, 4, 21.5, 7.25) for b in range(BLOCKS)) if graph else (),
-        checks=(
-            Check("mask_top_words", 1, delta, delta - 1.9, delta < 1.9, delta - 0.1, 0.0, "drawer"),
-            Check("mask_top_words", 2, delta, delta - 3.4, delta < 3.4, delta - 0.2, 0.1, "drawer, drawer."),
-            Check("raise_attention", 3, delta, delta - 0.6, False, delta + 0.1, 0.0, "on the context"),
-            Check("ablate_heads", 5, delta, delta - 2.5, delta < 2.5, delta - 0.3, 0.33, "2.1, 3.0"),
-            Check("lower_attention", -3, delta, delta + 0.7, False),
-        ),
-        segments=[
-            SegmentSum(
-                name,
-                segments.count(name),
-                sum(value for value, mine in zip(relevance, segments, strict=True) if mine == name),
-                sum(value for value, mine in zip(relevance, segments, strict=True) if mine == name) / largest,
-            )
-            for name in dict.fromkeys(segments)
-            if name
-        ],
+        nodes=nodes,
+        edges=edges,
+        heads=heads,
+        neurons=neurons,
+        blocks=tuple(BlockFigures(b, 9, 12, 1.4, 1.2, 0.8, 0.41, 0.52, 4, 21.5, 7.25) for b in range(blocks)) if graph else (),
+        checks=checks(delta),
+        segments=segment_sums(tokens),
         label=label,
         pattern={"M-IA": "OIT", "M-AG": "URT"}.get(label or ""),
         label_reason=f"{label or 'Undecided'}: masking the 1 top-ranked word (drawer) takes Δℓ from 2.20 to 0.30.",
@@ -164,23 +128,82 @@ def explanation(number: int = 0, texts: list[str] | None = None, graph: bool = T
     return replace(whole, **own)
 
 
+def token_table(random_: random.Random, texts: list[str]) -> TokenTable:
+    """Noise, but for the words of the two answers."""
+    special = [text == "<s>" for text in texts]
+    relevance = [9.0 if sink else random_.gauss(0, 0.12) for sink in special]
+    for index, text in enumerate(texts):
+        if "drawer" in text:
+            relevance[index] = 1.1 + random_.random()
+        if "tin" in text or "box" in text:
+            relevance[index] = -0.8 - random_.random() / 2
+    largest = max(abs(value) for value, sink in zip(relevance, special, strict=True) if not sink)
+    return TokenTable(
+        ids=[2000 + (hash_of(text) % 30000) for text in texts],
+        texts=texts,
+        segments=["" if sink else name for sink, name in zip(special, segments_of(texts), strict=True)],
+        special=special,
+        relevance=relevance,
+        relevance_norm=[0.0 if sink else value / largest for value, sink in zip(relevance, special, strict=True)],
+    )
+
+
+def layer_rows(random_: random.Random, relevance: list[float], delta: float, blocks: int) -> list[list[float]]:
+    """From the tokens' relevance to all of Δℓ at the last token."""
+    rows = [relevance]
+    for block in range(blocks):
+        spread = 1 - (block + 1) / blocks
+        row = [value * spread + random_.gauss(0, 0.03) for value in relevance]
+        row[-1] += delta * (1 - spread)
+        rows.append(row)
+    return rows
+
+
+def checks(delta: float) -> tuple[Check, ...]:
+    return (
+        Check("mask_top_words", 1, delta, delta - 1.9, delta < 1.9, delta - 0.1, 0.0, "drawer"),
+        Check("mask_top_words", 2, delta, delta - 3.4, delta < 3.4, delta - 0.2, 0.1, "drawer, drawer."),
+        Check("raise_attention", 3, delta, delta - 0.6, False, delta + 0.1, 0.0, "on the context"),
+        Check("ablate_heads", 5, delta, delta - 2.5, delta < 2.5, delta - 0.3, 0.33, "2.1, 3.0"),
+        Check("lower_attention", -3, delta, delta + 0.7, False),
+    )
+
+
+def segment_sums(tokens: TokenTable) -> list[SegmentSum]:
+    names = [name for name in dict.fromkeys(tokens.segments) if name]
+
+    def total(values: Any, wanted: str) -> float:
+        return sum(value for value, mine in zip(values, tokens.segments, strict=True) if mine == wanted)
+
+    return [
+        SegmentSum(name, tokens.segments.count(name), total(tokens.relevance, name), total(tokens.relevance_norm, name))
+        for name in names
+    ]
+
+
 def hash_of(text: str) -> int:
     """The same in every process, unlike ``hash``."""
     return sum(ord(letter) * (index + 7) for index, letter in enumerate(text))
 
 
-def flow(last: int, relevance: list[float], delta: float, seed: int, spread: int = 3) -> tuple[Any, Any, Any, Any]:
-    """A graph in which every edge lies on a path to the prediction, with heads and neurons."""
+def flow(
+    last: int, delta: float, seed: int, spread: int = 3, blocks: int = BLOCKS, most: int | None = None
+) -> tuple[Any, Any, Any, Any]:
+    """A graph in which every edge lies on a path to the prediction, with heads and neurons.
+
+    Each state takes from ``spread`` other tokens; with ``most``, only that many of a block's strongest do.
+    """
     random_ = random.Random(seed)
     alive = {last: delta}
-    nodes, edges, heads, neurons = [(BLOCKS - 1, last, delta)], [], [], []
-    for block in reversed(range(BLOCKS)):
+    nodes, edges, heads, neurons = [(blocks - 1, last, delta)], [], [], []
+    for block in reversed(range(blocks)):
         below: dict[int, float] = {}
+        strongest = set(sorted(alive, key=lambda token: -abs(alive[token]))[:most])
         for target, value in alive.items():
             heads += [(block, unit, target, value / (unit + 2)) for unit in range(4)]
             neurons += [(block, random_.randrange(512), target, -value / (unit + 3)) for unit in range(3)]
             share = {target: 0.7}
-            for _ in range(spread):
+            for _ in range(spread if target in strongest else 0):
                 share.setdefault(random_.randrange(max(1, target + 1)), random_.choice([0.3, -0.2, 0.1]))
             for source, part in share.items():
                 edges.append((block, source, target, value * part, value * part * 0.6, value * part * 0.4))

@@ -59,9 +59,9 @@ def test_graph_by_hand_and_by_keyboard(browser: Any, site: Path) -> None:
     canvas.scroll_into_view_if_needed()
     before = canvas.screenshot()
     page.locator("#graph-share").fill("20")
-    few = int(page.locator("#graph-share-value").inner_text().split()[2])
+    few = int(page.locator("#graph-share-value").inner_text().split()[2].replace(",", ""))
     page.locator("#graph-share").fill("100")
-    every = int(page.locator("#graph-share-value").inner_text().split()[2])
+    every = int(page.locator("#graph-share-value").inner_text().split()[2].replace(",", ""))
     assert 0 < few < every == len(explanation(0).edges.weight)  # type: ignore[union-attr]
     canvas.focus()
     page.keyboard.press("ArrowDown")
@@ -133,13 +133,12 @@ def test_table_sorts_filters_and_pages(browser: Any, site: Path) -> None:
     assert "No row passes the filter" in table.inner_text()
 
 
-def long_failure(count: int = 12_000, edges: int = 5_000) -> Any:
-    """A prompt of ``count`` tokens with about ``edges`` kept edges."""
+def long_failure(count: int = 12_000, edges: int = 5_000, blocks: int = 28) -> Any:
+    """A prompt of ``count`` tokens, with the ``edges`` strongest edges of a graph of ``blocks`` blocks."""
     random_ = random.Random(1)
     texts = ["<s>", *(random_.choice([" the", " key", " drawer", " tin", ".", "\n", " of", " Mara"]) for _ in range(count - 1))]
-    made = explanation(0, texts=texts)
-    relevance = list(made.tokens.relevance) if made.tokens is not None else []
-    nodes, kept, heads, neurons = flow(count - 1, relevance, 3.0, 5, spread=5)
+    made = explanation(0, texts=texts, graph=False, blocks=blocks)
+    nodes, kept, heads, neurons = flow(count - 1, 3.0, 5, spread=4, blocks=blocks, most=60)
     order = sorted(range(len(kept.weight)), key=lambda i: -abs(kept.weight[i]))[:edges]
     kept = type(kept)(*([column[i] for i in order] for column in vars(kept).values()))
     return replace(made, nodes=nodes, edges=kept, heads=heads, neurons=neurons)

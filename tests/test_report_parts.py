@@ -219,7 +219,7 @@ def table(kind: Any) -> dict[str, list[Any]]:
 
 
 def graph(seed: int) -> SimpleNamespace:
-    nodes, edges, heads, neurons = flow(30, [], 2.0, seed)
+    nodes, edges, heads, neurons = flow(30, 2.0, seed)
     shared = SimpleNamespace(nodes=table(nodes), edges=table(edges), heads=table(heads), neurons=table(neurons))
     for kind, name in ((shared.heads, "head"), (shared.neurons, "neuron")):
         kind[name] = kind.pop("unit")

@@ -21,9 +21,9 @@
 
     recolour() { this.colours = palette(); }
 
-    /** Draws everything, or with `pointed` only what the pointer marks over the picture kept from before, or while `moving`
-        only as many of the strongest edges as every machine draws fluently. */
-    draw(state, pointed = false, moving = false) {
+    /** Draws everything, or with `pointed` only what the pointer marks over the picture kept from before, or of the edges and
+        their nodes only `some`. */
+    draw(state, pointed = false, some = null) {
       const ratio = window.devicePixelRatio || 1;
       const [width, height] = [Math.round(this.view.width * ratio), Math.round(this.view.height * ratio)];
       for (const canvas of [this.canvas, this.kept]) {
@@ -32,7 +32,7 @@
           pointed = false;
         }
       }
-      if (!pointed) this.picture(state, ratio, moving);
+      if (!pointed) this.picture(state, ratio, some);
       this.front.setTransform(1, 0, 0, 1, 0, 0);
       this.front.clearRect(0, 0, width, height);
       this.front.drawImage(this.kept, 0, 0);
@@ -40,7 +40,7 @@
       this.marks(state);
     }
 
-    picture(state, ratio, moving) {
+    picture(state, ratio, some) {
       this.pen.setTransform(ratio, 0, 0, ratio, 0, 0);
       this.pen.clearRect(0, 0, this.view.width, this.view.height);
       this.pen.save();
@@ -48,8 +48,8 @@
       this.pen.rect(this.view.left - 8, 0, this.view.width, this.view.floor + 8);
       this.pen.clip();
       this.lines();
-      this.edges(state, moving ? state.edges.filter((edge) => edge < state.fluent) : state.edges);
-      this.nodes(state);
+      this.edges(state, some ?? state.edges);
+      this.nodes(state, some ? this.ends(some) : state.nodes);
       this.pen.restore();
       this.layers();
       this.foot(state);
@@ -95,14 +95,20 @@
       this.pen.globalAlpha = 1;
     }
 
+    ends(edges) {
+      const nodes = new Set([this.graph.sink]);
+      for (const edge of edges) nodes.add(this.graph.from[edge]).add(this.graph.to[edge]);
+      return nodes;
+    }
+
     radius(node) {
       const relevance = Math.abs(this.graph.relevance.get(node) ?? 0);
       return Math.min(2 + 6 * Math.sqrt(relevance / this.largestNode), Math.max(1.5, this.view.step * 0.75));
     }
 
-    nodes(state) {
+    nodes(state, shown) {
       const heaps = { wrong: [], right: [], quiet: [] };
-      for (const node of state.nodes) {
+      for (const node of shown) {
         const relevance = this.graph.relevance.get(node) ?? 0;
         heaps[relevance > 0 ? "wrong" : relevance < 0 ? "right" : "quiet"].push(node);
       }
@@ -169,19 +175,26 @@
       }
     }
 
-    // Every token where there is room; else the tokens of the strongest nodes first, as many as fit.
+    // Every token where there is room; else those on the isolated paths, then those of the strongest nodes, as many as fit.
     foot(state) {
       const taken = [];
-      for (const column of state.columns) {
+      const clear = new Set([...(state.isolated?.nodes ?? [])].map((node) => this.graph.column(node)));
+      for (const column of [...clear, ...state.columns]) {
         const x = this.view.x(column);
         if (x < this.view.left - 6 || x > this.view.width || taken.some((other) => Math.abs(other - x) < 15)) continue;
         taken.push(x);
+        this.pen.globalAlpha = clear.size && !clear.has(column) ? 0.3 : 1;
         this.label(this.pen, column, false);
       }
+      this.pen.globalAlpha = 1;
       this.pen.fillStyle = this.colours.quiet;
       this.pen.font = "12px system-ui, sans-serif";
       this.pen.textAlign = "center";
-      if (this.view.step > 14) for (const [units] of this.view.gaps) this.pen.fillText("…", this.view.unitX(units), this.view.floor + 12);
+      if (this.view.step < 32) return;
+      for (const [units] of this.view.gaps) {
+        const x = this.view.unitX(units);
+        if (x > this.view.left) this.pen.fillText("…", x, this.view.floor + 12);
+      }
     }
 
     /** A token's text at the foot; `strong` puts it over its neighbours'. */

@@ -8,10 +8,9 @@
   const graph = new window.attribSubgraph(data);
   const view = new window.attribView(canvas);
   const painter = new window.attribPainter(canvas, graph, view);
-  const state = { edges: [], nodes: new Set(), columns: [], fluent: 0, isolated: null, chosen: null, node: null, edge: null };
+  const pace = new window.attribPace();
+  const state = { edges: [], nodes: new Set(), columns: [], isolated: null, chosen: null, node: null, edge: null };
   const pointers = new Map();
-  // Edges drawn while the hand moves; the rest follow when it rests.
-  const FLUENT = 1200;
   let dragged = 0;
 
   // "all", "moving" (then "all" once the hand rests) or "pointed"; of several wishes for one frame the first named wins.
@@ -22,12 +21,14 @@
     wishes.add(wish);
   }
 
-  function frame() {
-    const moving = wishes.has("moving") && !wishes.has("all") && state.edges.length > FLUENT;
-    painter.draw(state, !wishes.has("moving") && !wishes.has("all"), moving);
+  function frame(start) {
+    const moving = wishes.has("moving") && !wishes.has("all");
+    painter.draw(state, !moving && !wishes.has("all"), moving && pace.short ? pace.strongest : null);
+    // What only the pointer changes leaves a picture of some edges to be completed.
+    if (moving || wishes.has("all")) clearTimeout(rest);
     if (moving) {
-      clearTimeout(rest);
-      rest = setTimeout(redraw, 150);
+      pace.learn(start);
+      if (pace.short) rest = setTimeout(redraw, 150);
     }
     wishes = new Set();
   }
@@ -105,8 +106,9 @@
     state.edges = found.edges;
     state.nodes = found.nodes;
     state.columns = graph.strongest(found.nodes);
-    state.fluent = [...found.edges].sort((a, b) => a - b)[FLUENT] ?? Infinity;
-    element("share-value").textContent = `${element("share").value} %: ${found.edges.length} edges, ${found.nodes.size} nodes`;
+    pace.over(found.edges);
+    const count = (things) => things.toLocaleString("en");
+    element("share-value").textContent = `${element("share").value} %: ${count(found.edges.length)} edges, ${count(found.nodes.size)} nodes`;
     view.layout(data.columns, new Set(state.columns), data.blocks);
     view.clamp();
     Object.assign(state, { node: null, edge: null });
@@ -205,8 +207,12 @@
     redraw();
   }
 
-  function zoomMiddle(factor) {
-    view.zoom(factor, view.left + view.plotWidth / 2, 0, false);
+  // About the node the reader is at; without one in sight, about the middle.
+  function zoom(factor) {
+    const node = state.node ?? state.chosen;
+    const x = node === null ? -1 : view.x(graph.column(node));
+    const inside = x >= view.left && x <= view.width;
+    view.zoom(factor, inside ? x : view.left + view.plotWidth / 2, 0, false);
     redraw();
   }
 
@@ -214,7 +220,7 @@
     ArrowLeft: step, ArrowRight: step, ArrowUp: step, ArrowDown: step,
     Enter: () => { if (state.node !== null) isolate(state.node); },
     Escape: () => isolate(null),
-    "+": () => zoomMiddle(1.5), "=": () => zoomMiddle(1.5), "-": () => zoomMiddle(1 / 1.5),
+    "+": () => zoom(1.5), "=": () => zoom(1.5), "-": () => zoom(1 / 1.5),
   };
 
   canvas.addEventListener("pointerdown", (event) => {
@@ -250,11 +256,11 @@
     act(event.key);
   });
   element("share").addEventListener("input", keep);
-  element("in").addEventListener("click", () => zoomMiddle(1.5));
-  element("out").addEventListener("click", () => zoomMiddle(1 / 1.5));
+  element("in").addEventListener("click", () => zoom(1.5));
+  element("out").addEventListener("click", () => zoom(1 / 1.5));
   element("fit").addEventListener("click", () => { view.reset(); redraw(); });
   element("clear").addEventListener("click", () => isolate(null));
-  new ResizeObserver(() => { view.clamp(); redraw(); }).observe(canvas);
+  new ResizeObserver(() => { view.measure(); view.clamp(); redraw(); }).observe(canvas);
   window.matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => { painter.recolour(); redraw(); });
   element("tools").hidden = false;
   // Few blocks need little height; CSS sets the most.

@@ -6,13 +6,18 @@
   class View {
     constructor(canvas) {
       this.canvas = canvas;
+      this.measure();
       this.reset();
     }
+
+    /** Sizes in CSS pixels; kept, as asking the page for them thousands of times a frame is slow. */
+    measure() { Object.assign(this, { width: this.canvas.clientWidth, height: this.canvas.clientHeight }); }
 
     reset() { Object.assign(this, { zoomX: 1, zoomY: 1, moveX: 0, moveY: 0 }); }
 
     /** Lays out the tokens that `used` holds, in order; a wider step where tokens between were left out. */
     layout(positions, used, blocks) {
+      this.measure();
       this.blocks = blocks;
       this.order = [...used].sort((a, b) => a - b);
       this.at = new Map();
@@ -29,8 +34,6 @@
       this.extent = Math.max(x, 1);
     }
 
-    get width() { return this.canvas.clientWidth; }
-    get height() { return this.canvas.clientHeight; }
     get step() { return (this.plotWidth / (this.extent + 1)) * this.zoomX; }
     get plotWidth() { return this.width - LEFT - RIGHT; }
     get plotHeight() { return this.height - TOP - FOOT; }
