@@ -120,6 +120,7 @@
     state.isolated = node === null ? null : graph.through(node, state.edges);
     element("clear").disabled = node === null;
     if (node !== null) showNode(node);
+    readout.scrollTop = 0;
     redraw(wish);
   }
 
@@ -241,7 +242,13 @@
     isolate(node === state.chosen ? null : node);
   });
   canvas.addEventListener("pointercancel", (event) => { pointers.delete(event.pointerId); canvas.classList.remove("moving"); });
-  canvas.addEventListener("pointerleave", () => { if (!pointers.size) { Object.assign(state, { node: null, edge: null }); redraw("pointed"); } });
+  canvas.addEventListener("pointerleave", () => {
+    if (pointers.size) return;
+    // On the way to the clicked node's list the pointer meets other nodes: the list is back when it leaves the drawing.
+    if (state.chosen !== null && (state.node ?? state.edge) !== null) showNode(state.chosen);
+    Object.assign(state, { node: null, edge: null });
+    redraw("pointed");
+  });
   canvas.addEventListener("wheel", (event) => {
     // A page that scrolls must go on scrolling: the wheel zooms after a click into the graph, or with Ctrl.
     if (document.activeElement !== canvas && !event.ctrlKey && !event.metaKey) return;
@@ -264,7 +271,9 @@
   window.matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => { painter.recolour(); redraw(); });
   element("tools").hidden = false;
   // Few blocks need little height; CSS sets the most.
-  canvas.style.height = `${Math.min(canvas.clientHeight, Math.max(330, 150 + 46 * data.blocks))}px`;
+  canvas.style.height = `${Math.min(canvas.clientHeight, Math.max(400, 150 + 46 * data.blocks))}px`;
+  // Beside the drawing, a long list must not push the page about under the reader's hand.
+  readout.style.maxHeight = canvas.style.height;
   element("share").value = String(data.initial);
   keep();
 })();

@@ -38,8 +38,9 @@
     return best;
   }
 
-  function draw() {
-    const count = columns();
+  // A pixel a cell; made again only for another width or other colours, as it goes through every value.
+  let kept = null;
+  function cells(count) {
     const small = document.createElement("canvas");
     small.width = count;
     small.height = data.rows;
@@ -58,12 +59,18 @@
       }
     }
     pen.putImageData(image, 0, 0);
+    return small;
+  }
+
+  function draw() {
+    const count = columns();
+    if (kept?.width !== count) kept = cells(count);
     const ratio = window.devicePixelRatio || 1;
     canvas.width = Math.round(canvas.clientWidth * ratio);
     canvas.height = Math.round(canvas.clientHeight * ratio);
     const context = canvas.getContext("2d");
     context.imageSmoothingEnabled = false;
-    context.drawImage(small, 0, 0, canvas.width, canvas.height);
+    context.drawImage(kept, 0, 0, canvas.width, canvas.height);
     if (cursor) {
       context.strokeStyle = getComputedStyle(document.documentElement).getPropertyValue("--ink");
       context.lineWidth = 2 * ratio;
@@ -117,5 +124,5 @@
     later();
   });
   new ResizeObserver(later).observe(canvas);
-  window.matchMedia("(prefers-color-scheme: dark)").addEventListener("change", later);
+  window.matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => { kept = null; later(); });
 })();
