@@ -240,7 +240,7 @@ def test_sequence_measures_both_continuations() -> None:
 
 
 @contextmanager
-def unchanged(model: nn.Module) -> Iterator[None]:
+def assert_unchanged(model: nn.Module) -> Iterator[None]:
     """Raises where hooks, attributes, flags or weights differ afterwards."""
 
     def state() -> list[object]:
@@ -257,7 +257,7 @@ def unchanged(model: nn.Module) -> Iterator[None]:
 
 def test_nothing_remains() -> None:
     model = FAMILIES["llama"].build().train()
-    with unchanged(model):
+    with assert_unchanged(model):
         Probe(model, PAIR)(VARIANTS)
         Probe(model, PAIR, masking="mean")(VARIANTS)
 
@@ -265,7 +265,7 @@ def test_nothing_remains() -> None:
 def test_nothing_remains_after_an_exception_in_a_block() -> None:
     model = FAMILIES["llama"].build()
     failing = model.model.layers[1].mlp.register_forward_hook(lambda module, args, output: 1 / 0)
-    with unchanged(model), pytest.raises(ZeroDivisionError):
+    with assert_unchanged(model), pytest.raises(ZeroDivisionError):
         Probe(model, PAIR)(VARIANTS)
     failing.remove()
     torch.testing.assert_close(Probe(model, PAIR)([Variant()]), plain(model))

@@ -35,7 +35,7 @@ def explain(model: PreTrainedModel, *pairs: Pair, rule: str = "attnlrp", memory:
     return Engine(model, rule=rule, memory=memory).attribute(list(pairs) or [Pair(tokens(), TARGET, CONTRAST)])
 
 
-def same(one: Tensor, other: Tensor, tolerance: float = 1e-10) -> None:
+def assert_same(one: Tensor, other: Tensor, tolerance: float = 1e-10) -> None:
     torch.testing.assert_close(one, other, rtol=tolerance, atol=tolerance * float(other.abs().max()))
 
 
@@ -49,7 +49,7 @@ def test_memory_modes_agree(name: str, rule: str) -> None:
     assert float(graph.layers[0].abs().max()) > 1e-4
     for memory in ("blockwise", "offload"):
         [other] = explain(model, rule=rule, memory=memory)
-        same(other.layers, graph.layers)
+        assert_same(other.layers, graph.layers)
         assert other.delta_logit == pytest.approx(graph.delta_logit, rel=1e-10)
 
 
@@ -66,7 +66,7 @@ def test_batching_changes_nothing(name: str, memory: str) -> None:
     together = Engine(model, memory=memory, batch_size=4).attribute(pairs)
     for pair, attribution in zip(pairs, together, strict=True):
         [alone] = explain(model, pair, memory=memory)
-        same(attribution.layers, alone.layers)
+        assert_same(attribution.layers, alone.layers)
         assert attribution.delta_logit == pytest.approx(alone.delta_logit, rel=1e-10)
         assert attribution.target_rank == alone.target_rank
 
@@ -75,14 +75,14 @@ def test_batching_changes_nothing(name: str, memory: str) -> None:
 @pytest.mark.parametrize("name", BOTH)
 def test_eager_is_sdpa(name: str, rule: str) -> None:
     [sdpa], [eager] = (explain(built(name, attention), rule=rule) for attention in ("sdpa", "eager"))
-    same(eager.layers, sdpa.layers, 1e-9)
+    assert_same(eager.layers, sdpa.layers, 1e-9)
 
 
 @pytest.mark.parametrize("name", CONSERVING)
 def test_cplrp_conserves(name: str) -> None:
     [found] = explain(built(name), rule="cplrp")
     assert found.completeness_gap < 1e-8
-    same(found.layers.sum(-1), torch.full((found.layers.shape[0],), found.delta_logit, dtype=torch.float64), 1e-8)
+    assert_same(found.layers.sum(-1), torch.full((found.layers.shape[0],), found.delta_logit, dtype=torch.float64), 1e-8)
 
 
 @pytest.mark.parametrize("name", SUPPORTED)
@@ -125,7 +125,7 @@ def test_gradient_is_autograd(name: str) -> None:
     expected = torch.stack([(state * state.grad).sum(-1)[0].detach() for state in states if state.grad is not None])
     for memory in ("graph", "blockwise"):
         [found] = explain(model, rule="gradient", memory=memory)
-        same(found.layers[:-1], expected)
+        assert_same(found.layers[:-1], expected)
 
 
 @pytest.mark.parametrize("memory", ["graph", "blockwise"])
@@ -136,7 +136,7 @@ def test_left_padding_changes_nothing(name: str, memory: str) -> None:
     [plain] = explain(built(name), memory=memory)
     [found] = explain(built(name), padded, memory=memory)
     assert not found.layers[:, :4].any()
-    same(found.layers[:, 4:], plain.layers)
+    assert_same(found.layers[:, 4:], plain.layers)
 
 
 def state_of(model: PreTrainedModel) -> list[object]:
@@ -205,5 +205,5 @@ def test_ways_to_run_experts_agree(name: str, rule: str) -> None:
         explain(FAMILIES[name].build(experts=experts, dtype=torch.float32), rule=rule)[0]
         for experts in ("eager", "grouped_mm", "batched_mm")
     )
-    same(grouped.layers, loop.layers, 1e-4)
-    same(batched.layers, loop.layers, 1e-4)
+    assert_same(grouped.layers, loop.layers, 1e-4)
+    assert_same(batched.layers, loop.layers, 1e-4)

@@ -39,7 +39,7 @@ def relevances(function: Callable[..., Tensor], *inputs: Tensor, rule: str = "at
     return (y.detach(), y.detach() * weight, *given)
 
 
-def same(one: Tensor, other: Tensor) -> None:
+def assert_same(one: Tensor, other: Tensor) -> None:
     torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-12)
 
 
@@ -75,7 +75,7 @@ ELEMENTWISE: dict[str, Callable[[Tensor], Tensor]] = {
 @pytest.mark.parametrize("name", ELEMENTWISE)
 def test_elementwise_passes_all_relevance_on(name: str, rule: str) -> None:
     _, given, found = relevances(ELEMENTWISE[name], 2 * draw(64), rule=rule)
-    same(found, op.elementwise(given))
+    assert_same(found, op.elementwise(given))
 
 
 @pytest.mark.parametrize("name", sorted(set(ELEMENTWISE) - {"relu", "relu squared", "relu squared as a power", "leaky relu"}))
@@ -109,7 +109,7 @@ def test_in_place_clamp_changes_its_argument() -> None:
 
     value, given, found = relevances(clip, draw(40))
     assert float(value.abs().max()) == pytest.approx(0.8)
-    same(found, given)
+    assert_same(found, given)
 
 
 @pytest.mark.parametrize("bias", [False, True])
@@ -121,22 +121,22 @@ def test_linear(bias: bool) -> None:
         lambda x: x @ weight.T if shift is None else torch.addmm(shift, x, weight.T),
         lambda x: torch.einsum("ni,oi->no", x, weight) + (0 if shift is None else shift),
     ):
-        same(relevances(function, x)[2], expected)
+        assert_same(relevances(function, x)[2], expected)
 
 
 def test_sum() -> None:
     a, b = draw(4, 5), draw(4, 5, seed=1)
     _, given, to_a, to_b = relevances(torch.add, a, b)
     expected = op.add(a, b, given)
-    same(to_a, expected[0])
-    same(to_b, expected[1])
+    assert_same(to_a, expected[0])
+    assert_same(to_b, expected[1])
 
 
 @pytest.mark.parametrize("rule", RULES)
 def test_product_of_two_activations_is_halved(rule: str) -> None:
     _, given, to_a, to_b = relevances(torch.mul, draw(4, 5), draw(4, 5, seed=1), rule=rule)
     for found, expected in zip((to_a, to_b), op.product(given), strict=True):
-        same(found, expected)
+        assert_same(found, expected)
 
 
 @pytest.mark.parametrize("activation", [F.silu, F.gelu, F.relu, written_out.NewGELUActivation()])
@@ -147,11 +147,11 @@ def test_gated_product(activation: Callable[[Tensor], Tensor], swapped: bool) ->
         return up * opened if swapped else opened * up
 
     _, given, to_gate, to_up = relevances(gated, draw(4, 5), draw(4, 5, seed=1))
-    same(to_gate, given / 2)
-    same(to_up, given / 2)
+    assert_same(to_gate, given / 2)
+    assert_same(to_up, given / 2)
     _, given, to_gate, to_up = relevances(gated, draw(4, 5), draw(4, 5, seed=1), rule="cplrp")
     assert not to_gate.any()
-    same(to_up, given)
+    assert_same(to_up, given)
 
 
 def _cast(gate: Tensor, up: Tensor) -> Tensor:
@@ -168,20 +168,20 @@ def _in_place(gate: Tensor, up: Tensor) -> Tensor:
 def test_a_gate_stays_one_through_reshapes_casts_and_powers(gated: Callable[..., Tensor]) -> None:
     _, given, to_gate, to_up = relevances(gated, draw(4, 5), draw(4, 5, seed=1), rule="cplrp")
     assert not to_gate.any()
-    same(to_up, given)
+    assert_same(to_up, given)
 
 
 @pytest.mark.parametrize("rule", RULES)
 def test_sigmoid_gate_is_constant(rule: str) -> None:
     _, given, to_gate, to_value = relevances(lambda z, x: torch.sigmoid(z) * x, draw(4, 5), draw(4, 5, seed=1), rule=rule)
     assert not to_gate.any()
-    same(to_value, given)
+    assert_same(to_value, given)
 
 
 def test_softmax() -> None:
     x = 2 * draw(6, 8)
     _, given, found = relevances(lambda x: torch.softmax(x, -1), x)
-    same(found, op.softmax(x, given))
+    assert_same(found, op.softmax(x, given))
     _, _, found = relevances(lambda x: torch.softmax(x, -1) + 0 * x, x, rule="cplrp")
     assert not found.any()
 
@@ -191,7 +191,7 @@ def test_matrix_product_of_two_activations(form: Callable[..., Tensor]) -> None:
     a, b = draw(5, 6), draw(6, 4, seed=1)
     _, given, to_a, to_b = relevances(form, a, b)
     for found, expected in zip((to_a, to_b), op.matmul(a, b, given), strict=True):
-        same(found, expected)
+        assert_same(found, expected)
 
 
 def test_product_added_to_a_constant() -> None:
@@ -200,43 +200,43 @@ def test_product_added_to_a_constant() -> None:
         relevances(form, a, b)[2:]
         for form in (lambda a, b: term.baddbmm(a, b, beta=0.5, alpha=0.3), lambda a, b: 0.5 * term + 0.3 * torch.bmm(a, b))
     )
-    same(found_a, other_a)
-    same(found_b, other_b)
+    assert_same(found_a, other_a)
+    assert_same(found_b, other_b)
 
 
 @pytest.mark.parametrize("rule", RULES)
 def test_norms_with_constant_normalisers(rule: str) -> None:
     x, weight, bias = draw(3, 8) + 0.3, draw(8, seed=1), draw(8, seed=2)
     _, given, found = relevances(lambda x: F.rms_norm(x, (8,), weight, 1e-6), x, rule=rule)
-    same(found, op.rms_norm(given))
+    assert_same(found, op.rms_norm(given))
 
     def by_hand(x: Tensor) -> Tensor:
         return weight * (x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + 1e-6))
 
     _, given, found = relevances(by_hand, x, rule=rule)
-    same(found, op.rms_norm(given))
+    assert_same(found, op.rms_norm(given))
     _, given, found = relevances(lambda x: F.layer_norm(x, (8,), weight, bias, 1e-5), x, rule=rule)
-    same(found, op.layer_norm(x, weight, bias, 1e-5, given))
+    assert_same(found, op.layer_norm(x, weight, bias, 1e-5, given))
 
     def layer_by_hand(x: Tensor) -> Tensor:
         centred = x - x.mean(-1, keepdim=True)
         return weight * centred / torch.sqrt(centred.pow(2).mean(-1, keepdim=True) + 1e-5) + bias
 
     _, given, found = relevances(layer_by_hand, x, rule=rule)
-    same(found, op.layer_norm(x, weight, bias, 1e-5, given))
+    assert_same(found, op.layer_norm(x, weight, bias, 1e-5, given))
 
     def by_deviation(x: Tensor) -> Tensor:
         return weight * (x - x.mean(-1, keepdim=True)) / x.std(-1, keepdim=True, correction=0) + bias
 
     _, given, found = relevances(by_deviation, x, rule=rule)
-    same(found, op.layer_norm(x, weight, bias, 0.0, given))
+    assert_same(found, op.layer_norm(x, weight, bias, 0.0, given))
 
     def in_one_call(x: Tensor) -> Tensor:
         deviation, mean = torch.std_mean(x, -1, keepdim=True, correction=0)
         return weight * (x - mean) / deviation + bias
 
     _, given, found = relevances(in_one_call, x, rule=rule)
-    same(found, op.layer_norm(x, weight, bias, 0.0, given))
+    assert_same(found, op.layer_norm(x, weight, bias, 0.0, given))
 
 
 def test_routers_renormalisation_is_the_gradient() -> None:
@@ -248,7 +248,7 @@ def test_routers_renormalisation_is_the_gradient() -> None:
         weights /= weights.sum(-1, keepdim=True)
         return weights
 
-    same(relevances(divided, x)[2], relevances(lambda x: torch.softmax(x.topk(3).values, -1), x)[2])
+    assert_same(relevances(divided, x)[2], relevances(lambda x: torch.softmax(x.topk(3).values, -1), x)[2])
 
 
 @pytest.mark.parametrize("rule", RULES)
@@ -300,4 +300,4 @@ def test_a_gate_with_a_value_at_zero_is_constant_as_a_module() -> None:
     gate = Gate()
     _, given, to_gate, to_value = relevances(lambda z, x: gate(z) * x, draw(4, 5), draw(4, 5, seed=1))
     assert not to_gate.any()
-    same(to_value, given)
+    assert_same(to_value, given)

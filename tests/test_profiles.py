@@ -141,7 +141,7 @@ def prompt_of(path: str, doc: dict[str, Any]) -> str:
     return str(task.get("description") or "") + jinja2.Environment(keep_trailing_newline=True).from_string(text).render(**doc)
 
 
-def check(task: str, prompt: str, doc: dict[str, Any]) -> None:
+def check_profile(task: str, prompt: str, doc: dict[str, Any]) -> None:
     """The query is found in the prompt, and what the profile calls relevant is there."""
     profile = profile_for(task)
     assert profile.match, f"no profile for {task}"
@@ -158,19 +158,19 @@ def check(task: str, prompt: str, doc: dict[str, Any]) -> None:
 @pytest.mark.parametrize("task", WRITTEN)
 def test_a_written_document_in_the_task_s_own_template(task: str) -> None:
     path, doc = WRITTEN[task]
-    check(task, prompt_of(path, doc), doc)
+    check_profile(task, prompt_of(path, doc), doc)
 
 
 @pytest.mark.parametrize("task", REAL)
 def test_real_documents_in_the_task_s_own_template(task: str) -> None:
     path, data = REAL[task]
     for doc in rows(data):
-        check(task, prompt_of(path, doc), doc)
+        check_profile(task, prompt_of(path, doc), doc)
 
 
 @pytest.mark.parametrize("task", MADE)
 def test_a_document_whose_prompt_a_function_makes(task: str) -> None:
-    check(task, *MADE[task])
+    check_profile(task, *MADE[task])
 
 
 def test_lambada_s_last_word_is_not_in_its_prompt() -> None:
