@@ -75,10 +75,7 @@ def test_links_lead_somewhere(page: Path) -> None:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_examples_in_python_compile(page: Path) -> None:
     for number, code in enumerate(re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)):
-        try:
-            compile(code, page.name, "exec")
-        except SyntaxError as error:
-            pytest.fail(f"{page.name}, example {number + 1}: {error}")
+        assert compile(code, f"{page.name}, example {number + 1}", "exec")
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
