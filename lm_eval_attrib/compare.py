@@ -73,5 +73,8 @@ def move(one: StoredFailure, run_id: str, model: str) -> tuple[str, tuple[Failur
     failure, contrast = one.failure, one.contrast
     assert contrast is not None
     name = failure_id(run_id, failure.task, failure.filter, failure.doc_id, failure.doc, failure.prompt)
+    if contrast.objective != "sequence":
+        # A pair of two tokens is explained under the objective of the new run; a sequence has no such tokens.
+        contrast = replace(contrast, objective="logit_diff")
     note = "; ".join(part for part in (contrast.note, f"a failure of {model}, explained again") if part)
     return name, (replace(failure, failure_id=name, run_id=run_id), replace(contrast, note=note))

@@ -17,7 +17,7 @@ from .errors import AttribError
 from .lrp import Attribution, Engine, GraphRequest, Pair
 from .plan import prompt_tokens
 from .profiles import TaskProfile
-from .records import Contrast, Explanation, Failure, NoPair
+from .records import Contrast, Explanation, Failure, NoPair, digest
 from .segments import relevant_segments, segment_tokens, words
 from .settings import Settings
 from .subject import Subject
@@ -95,7 +95,12 @@ class Explainer:
         yield from self._attribute(found)
 
     def _engine(self, rule: str) -> Engine:
-        return Engine(self.model, rule=rule, memory=self.settings.memory, batch_size=self.settings.batch_size)
+        settings = self.settings
+        return Engine(self.model, rule=rule, memory=settings.memory, batch_size=settings.batch_size, seed=settings.seed)
+
+    def _chance(self, failure: Failure) -> int:
+        """The seed of a document's random controls: with one for all, prompts of equal length would draw the same places."""
+        return int(digest("controls", self.settings.seed, failure.task, failure.doc_id), 16)
 
     # --- the pair ------------------------------------------------------------------------------------------------
 
@@ -224,7 +229,7 @@ class Explainer:
             completeness_gap=attribution.completeness_gap,
         )
         try:
-            verified: Verification = verify(self.model, subject, seed=self.settings.seed)
+            verified: Verification = verify(self.model, subject, seed=self._chance(found.failure))
         except Exception as error:
             # The attribution is sound without its checks: it is kept, and says that it was not checked.
             logger.debug("checks failed", exc_info=True)

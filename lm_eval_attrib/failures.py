@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -132,16 +134,27 @@ def _loglikelihood(request: Request, encoder: Encoder) -> Answers:
 def _generated(task: EvaluatedTask, decision: Decision, document: Document, place: int, encoder: Encoder) -> Answers:
     request = document.requests[place]
     context, arguments = request.arguments[:2]
-    response = request.responses[0] if request.responses else ""
-    response = response if isinstance(response, str) else str(response)
-    continuation, ids = encoder.generated_continuation(context, arguments if isinstance(arguments, Mapping) else {}, response)
     filtered = document.filtered.get(decision.filter, ())
     extracted = as_text(filtered[place]) if place < len(filtered) else None
+    response = _judged_response(request.responses, extracted)
+    continuation, ids = encoder.generated_continuation(context, arguments if isinstance(arguments, Mapping) else {}, response)
     golds = _gold_texts(task.target(document), task.choices(document))
     return Answers(
         "generate_until", context, extracted if extracted is not None else response, golds, (continuation,),
         extracted=extracted, ids=ids,
     )  # fmt: skip
+
+
+def _judged_response(responses: Sequence[Any], extracted: str | None) -> str:
+    """Of several responses (a filter votes over repeats) one that says what was extracted: others may be right."""
+    texts = [one if isinstance(one, str) else str(one) for one in responses] or [""]
+    if len(texts) == 1 or extracted is None:
+        return texts[0]
+    # A number or word is not looked for inside a longer one.
+    said = re.compile(rf"(?<!\w){re.escape(extracted)}(?!\w)")
+    # Answers stand at the end: where several say it, the one that does so nearest to its end.
+    ends = [max((match.end() - len(text) for match in said.finditer(text)), default=-math.inf) for text in texts]
+    return texts[ends.index(max(ends))]
 
 
 def _multiple_choice(task: EvaluatedTask, decision: Decision, verdict: Verdict, encoder: Encoder) -> Answers:

@@ -88,8 +88,8 @@ class Contrast:
     """The pair of tokens that a strategy found: explained at the last of ``input_ids``.
 
     ``input_ids`` end with the token after which the model emitted ``target_id`` and should have preferred ``contrast_id``.
-    For the ``sequence`` objective ``target_ids`` and ``contrast_ids`` hold both continuations and the two single ids are
-    their first tokens.
+    For the ``sequence`` objective ``target_ids`` and ``contrast_ids`` hold both continuations from where they part (each keeps
+    a token) and the two single ids are their first tokens.
     """
 
     strategy: str

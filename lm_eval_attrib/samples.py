@@ -146,10 +146,15 @@ def read_tasks(samples: Mapping[str, Any], render: Render | None = None) -> list
     Raises:
         SamplesError: something is not a sample; the message says which.
     """
-    given = samples.get("samples", {}) if "results" in samples else samples
+    whole = "results" in samples
+    given = samples.get("samples", {}) if whole else samples
+    better = samples.get("higher_is_better", {}) if whole else {}
     if not isinstance(given, Mapping) or not given:
         raise SamplesError("There are no samples: evaluate with log_samples=True, and give its samples (task → list).")
-    return [_sampled_task(str(name), rows, render) for name, rows in given.items()]
+    tasks = [_sampled_task(str(name), rows, render) for name, rows in given.items()]
+    for task in tasks:
+        task.higher_is_better = dict(better.get(task.name) or {})
+    return tasks
 
 
 def _sampled_task(name: str, rows: Any, render: Render | None) -> SampledTask:
@@ -231,7 +236,7 @@ class SampledTask:
     filters: list[str] = field(default_factory=list)
     targets: dict[int, Any] = field(default_factory=dict)
     problem: str = ""
-    #: Samples do not say in which direction a metric improves: higher is taken to be better.
+    #: Samples alone do not say in which direction a metric improves: higher is taken to be better. Results of ``evaluate`` do.
     higher_is_better: Mapping[str, Any] = field(default_factory=dict)
 
     def target(self, document: Document) -> Any:

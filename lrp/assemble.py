@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import Any
 
 import torch
@@ -36,7 +37,7 @@ def assemble(pair: Pair, results: list[PassResult], rule: str, visited: tuple[An
     n = len(tuple(pair.input_ids)) - padding
     delta = sum(result.scalar for result in results)
     if rule == "random":
-        generator = torch.Generator().manual_seed(seed)
+        generator = torch.Generator().manual_seed(_own_seed(pair, seed))
         layers = torch.randn((1, n), generator=generator)
         everything = layers[0]
     else:
@@ -69,6 +70,12 @@ def assemble(pair: Pair, results: list[PassResult], rule: str, visited: tuple[An
         neurons=neurons or (),
         rule=rule,
     )
+
+
+def _own_seed(pair: Pair, seed: int) -> int:
+    """Chance that depends on the seed and the pair alone, so that neither batches nor order change it."""
+    parts = (seed, without_padding(pair), pair.target, pair.contrast)
+    return int.from_bytes(hashlib.sha256(repr(parts).encode()).digest()[:7])
 
 
 def completeness_gap(relevance: Tensor, delta: float) -> float:

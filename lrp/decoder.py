@@ -56,6 +56,17 @@ def hidden_of(output: Any) -> Tensor:
     return value
 
 
+def input_device(model: nn.Module) -> torch.device:
+    """Where token ids are to be put: where the embeddings run. Weights that accelerate streams in are elsewhere until then."""
+    embeddings = model.get_input_embeddings()  # type: ignore[operator]
+    hook = getattr(embeddings, "_hf_hook", None)
+    execution = getattr(hook, "execution_device", None)
+    if execution is not None:
+        return torch.device(execution if not isinstance(execution, int) else f"cuda:{execution}")
+    weight: Tensor = next(iter(embeddings.parameters()))
+    return weight.device
+
+
 def find_blocks(model: nn.Module) -> tuple[str, nn.ModuleList]:
     """The decoder blocks: the outermost ModuleList as long as the configuration says the model is deep.
 
@@ -111,13 +122,7 @@ class Decoder:
     @property
     def device(self) -> torch.device:
         """Where token ids are to be put: the device of the input embeddings, that accelerate may have moved."""
-        embeddings = self.model.get_input_embeddings()  # type: ignore[operator]
-        hook = getattr(embeddings, "_hf_hook", None)
-        execution = getattr(hook, "execution_device", None)
-        if execution is not None:
-            return torch.device(execution if not isinstance(execution, int) else f"cuda:{execution}")
-        weight: Tensor = next(iter(embeddings.parameters()))
-        return weight.device
+        return input_device(self.model)
 
     @cached_property
     def rotates_by_length(self) -> bool:

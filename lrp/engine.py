@@ -131,9 +131,7 @@ class Engine:
                                 visitors[index] = (visitor, turn, prompt)
                 if progress is not None:
                     progress(sum(index is not None for indices in owners for index in indices))
-        return [
-            assemble(pair, found[index], self.rule, visitors.get(index), self.seed + index) for index, pair in enumerate(pairs)
-        ]
+        return [assemble(pair, found[index], self.rule, visitors.get(index), self.seed) for index, pair in enumerate(pairs)]
 
     @contextmanager
     def prepared(self, input_ids: Sequence[int]) -> Iterator[None]:

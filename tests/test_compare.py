@@ -13,7 +13,7 @@ from lm_eval_attrib.reports import queries
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from lm_eval_attrib.annotate import check, export
-from lm_eval_attrib.compare import compare
+from lm_eval_attrib.compare import compare, move
 from lm_eval_attrib.errors import ArgumentError
 from lm_eval_attrib.explain import explain_run
 from lm_eval_attrib.records import Continuation, Failure, Run, TaskSummary, failure_id
@@ -143,6 +143,17 @@ def test_pairs_are_explained_again_under_another_model(explained: tuple[Path, li
         assert row["corrected"] == (row["delta_b"] <= 0)
     again = compare(database, arguments, run_id="first", device="cpu")
     assert (again.known, again.counts) == (report.counts["attributed"], {})
+
+
+@pytest.mark.parametrize(("stored", "moved"), [("max_logit", "logit_diff"), ("sequence", "sequence")])
+def test_a_pair_of_tokens_is_explained_under_the_new_run_s_objective(
+    explained: tuple[Path, list[Failure]], stored: str, moved: str
+) -> None:
+    with Store.open(explained[0]) as store:
+        one = read_failures(store, "first")[0]
+    assert one.contrast is not None
+    _, (_, contrast) = move(replace(one, contrast=replace(one.contrast, objective=stored)), "second", "a model")
+    assert contrast.objective == moved
 
 
 def test_what_cannot_be_compared_is_said(explained: tuple[Path, list[Failure]], tmp_path: Path, tiny: Path) -> None:

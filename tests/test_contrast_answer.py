@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from lm_eval_attrib.contrast import Workbench, find_pair
 from lm_eval_attrib.contrast.continuing import continue_with, spells
-from lm_eval_attrib.contrast.forms import forms, number, same_value
+from lm_eval_attrib.contrast.forms import forms, nearest_form, number, same_value
 from lm_eval_attrib.profiles import TaskProfile, profile_for
 from lm_eval_attrib.records import Contrast, Failure, NoPair
 from lm_eval_attrib.tokens import decode
@@ -52,6 +52,14 @@ def test_single_digits_differ_at_the_digit() -> None:
     failure = generated(" #### 145.", "#### 142", "145", filter="strict-match", tokenizer=tokenizer)
     so_far, target, contrast = words(failure, bench("gsm8k", tokenizer))
     assert (so_far.strip(), target, contrast) == ("#### 14", "5", "2")
+
+
+@pytest.mark.parametrize(
+    ("gold", "like", "form"),
+    [("no", "Yes", "No"), ("paris", "London", "Paris"), ("no", "YES", "NO"), ("No", "yes", "no"), ("a", "B", "A")],
+)
+def test_gold_is_written_with_the_casing_of_what_was_answered(gold: str, like: str, form: str) -> None:
+    assert nearest_form([gold], like) == form
 
 
 def test_an_answer_that_goes_on_too_long_should_have_ended() -> None:

@@ -56,9 +56,47 @@ def test_a_choice_that_begins_the_other_is_explained_as_a_sequence(short_is_chos
     choices = [short, long] if short_is_chosen else [long, short]
     found = pair(chosen(choices, chosen=0, correct=(1,)))
     assert found.objective == "sequence"
-    assert (found.target_ids, found.contrast_ids) == (choices[0].ids, choices[1].ids)
-    assert found.input_ids == (5, 6, 7)
+    assert (found.target_ids, found.contrast_ids) == (choices[0].ids[1:], choices[1].ids[1:])
+    assert (found.input_ids, found.prompt_tokens) == ((5, 6, 7, 10), 3)  # what is shared is context; each keeps a token
     assert "begin" in found.note
+
+
+def test_a_sequence_starts_where_the_choices_part() -> None:
+    model = tiny_llama()
+    bench = Workbench(byte_level(), model=model)
+    (best, _), *_, (worst, _) = Scorer(model).top((5, 6, 7, 10), 50)
+    found = pair(chosen([option((10, worst, 9)), option((10, best))], chosen=0, correct=(1,)), bench)
+    assert found.objective == "sequence"
+    assert (found.input_ids, found.target_ids, found.contrast_ids) == ((5, 6, 7, 10), (worst, 9), (best,))
+    assert (found.target_id, found.contrast_id) == (worst, best)
+
+
+def test_choices_whose_prompt_was_cut_unevenly_are_explained_after_what_both_were_scored_with() -> None:
+    whole = (5, 5, 6, 5, 5, 6)  # repeats itself, so that a shifted prompt seems to share a beginning
+    long = dataclasses.replace(option((10, 11, 12), prompt=whole[4:]), cut=4)
+    short = dataclasses.replace(option((20,), prompt=whole[2:]), cut=2)
+    for choices in ([long, short], [short, long]):
+        found = pair(chosen(choices, chosen=0, correct=(1,)))
+        assert found.objective == "logit_diff"
+        assert (found.input_ids, found.prompt_tokens) == ((5, 6), 2)
+        assert (found.target_id, found.contrast_id) == (choices[0].ids[0], choices[1].ids[0])
+        assert "4 prompt tokens were cut" in found.note
+        assert "the shorter choice was scored with 2 of them" in found.note
+
+
+def test_contexts_that_differ_stay_aligned_where_they_were_cut() -> None:
+    first = dataclasses.replace(option((20, 21), prompt=(6, 6, 8)), cut=1)
+    second = dataclasses.replace(option((20, 21), prompt=(6, 9, 10)), cut=2)
+    found = pair(chosen([first, second], chosen=0, correct=(1,)))
+    assert (found.input_ids, found.target_ids, found.contrast_ids) == ((6,), (8, 20, 21), (9, 10, 20, 21))
+
+
+def test_exact_match_of_a_preferred_choice_fails_by_what_greedy_decoding_says() -> None:
+    model = tiny_llama()
+    first, second = (token for token, _ in Scorer(model).top((5, 6, 7), 2))
+    failure = chosen([option((second,)), option((9,))], chosen=0, correct=(0,), metric="exact_match")
+    found = pair(failure, Workbench(byte_level(), model=model))
+    assert (found.target_id, found.contrast_id) == (first, second)
 
 
 def test_contexts_that_differ_are_explained_after_what_they_share() -> None:
@@ -127,5 +165,5 @@ def test_the_scorer_agrees_with_a_plain_forward() -> None:
 
 
 def test_a_cut_prompt_is_told() -> None:
-    cut = dataclasses.replace(option((10,)), cut=7)
-    assert "7 prompt tokens were cut" in pair(chosen([cut, option((11,))], 0, (1,))).note
+    choices = [dataclasses.replace(option((token,)), cut=7) for token in (10, 11)]
+    assert pair(chosen(choices, 0, (1,))).note == "7 prompt tokens were cut on the left to fit the model's context"

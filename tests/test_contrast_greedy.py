@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from accelerate import disk_offload
 from families import FAMILIES, REFUSED
 
 from lm_eval_attrib.contrast.greedy import Continuer
@@ -44,6 +46,17 @@ def test_rows_are_what_plain_greedy_decoding_gives(name: str) -> None:
         rows = continuer.continue_from(place, ranked.tokens, 6, frozenset(), never, 60.0)
         assert rows == [[token, *greedy(model, (*ids, token), 5)] for token in ranked.tokens]
     assert (continuer.spent.rollouts, continuer.spent.tokens) == (12, 72)
+
+
+def test_weights_that_are_streamed_in_are_read_where_they_run(tmp_path: Path) -> None:
+    expected = Scorer(FAMILIES["llama"].build()).logits(PROMPT, 2)
+    streamed = disk_offload(FAMILIES["llama"].build(), tmp_path, execution_device=torch.device("cpu"))
+    assert streamed.get_input_embeddings().weight.device.type == "meta"
+    torch.testing.assert_close(Scorer(streamed).logits(PROMPT, 2), expected)
+    continuer = Continuer(streamed, PROMPT, RESPONSE, keep=3)
+    first = continuer.ranked[0].tokens[0]
+    [row] = continuer.continue_from(0, [first], 4, frozenset(), never, 60)
+    assert row == greedy(FAMILIES["llama"].build(), PROMPT, 4)
 
 
 def test_a_long_prefix_is_read_in_parts() -> None:

@@ -16,6 +16,7 @@ from lm_eval_attrib.explain import ExplainReport, explain_run
 from lm_eval_attrib.explainer import Explainer
 from lm_eval_attrib.records import Failure, TaskSummary
 from lm_eval_attrib.settings import Settings
+from lm_eval_attrib.verify import verify
 
 # --- the sample and going on ---------------------------------------------------------------------------------------------
 
@@ -92,6 +93,24 @@ def test_values_do_not_depend_on_company(model: Any, tokenizer: Any, failures: l
     np.testing.assert_allclose(together[7].tokens.relevance, alone.tokens.relevance, rtol=1e-4, atol=1e-6)
 
 
+def test_random_controls_are_a_document_s_own(
+    model: Any, tokenizer: Any, failures: list[Failure], settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seeds: list[int] = []
+
+    def noted(*given: Any, seed: int) -> Any:
+        seeds.append(seed)
+        return verify(*given, seed=seed)
+
+    monkeypatch.setattr("lm_eval_attrib.explainer.verify", noted)
+    checked = settings.model_copy(update={"checks": True})
+    for company in (failures[:3], failures[2::-1]):
+        for one in company:
+            Explainer(model, tokenizer, checked).explain([one])
+    assert len(set(seeds[:3])) == 3  # prompts of one length would draw the same places
+    assert seeds[3:] == seeds[2::-1]
+
+
 # --- what an explanation holds ---------------------------------------------------------------------------------------------
 
 
@@ -156,7 +175,8 @@ def test_the_objective_asked_for(model: Any, tokenizer: Any, settings: Settings)
     if found["max_logit"].objective != "sequence":  # the tokens agreed with the verdict, so there was no fall-back
         assert found["max_logit"].objective == "max_logit"
     assert found["sequence"].objective == "sequence"
-    assert found["sequence"].target_ids == one.continuations[0].ids
+    shared = found["sequence"].input_ids[found["sequence"].prompt_tokens :]
+    assert (*shared, *found["sequence"].target_ids) == one.continuations[0].ids
 
 
 def test_what_has_no_pair_is_stored_with_its_reason(host: Host, tokenizer: Any, settings: Settings) -> None:

@@ -127,6 +127,8 @@ def test_random_is_seeded_and_its_own_for_each_pair(model: PreTrainedModel) -> N
         assert torch.equal(one.layers, other.layers)
         assert one.layers.shape == (1, len(asked.input_ids))
     assert not torch.equal(first[0].tokens[:7], first[1].tokens)
+    alone = [Engine(model, rule="random", seed=3).attribute([asked])[0] for asked in reversed(pairs)]
+    assert all(torch.equal(one.tokens, other.tokens) for one, other in zip(alone[::-1], first, strict=True))
 
 
 def test_figures_at_the_explained_position(model: PreTrainedModel) -> None:

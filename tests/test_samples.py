@@ -15,7 +15,9 @@ from lm_eval.tasks import TaskManager
 from lm_eval_attrib import explain, samples
 from lm_eval_attrib.errors import ArgumentError, SamplesError
 from lm_eval_attrib.model import AttribHFLM
+from lm_eval_attrib.profiles import TaskProfile
 from lm_eval_attrib.records import Failure
+from lm_eval_attrib.verdicts import Decision, decide, ranges
 
 SAMPLE: dict[str, Any] = {
     "doc_id": 3,
@@ -156,6 +158,15 @@ def test_task_is_named_by_file_or_by_hand(tmp_path: Path) -> None:
 def test_samples_that_are_none_are_refused(given: Any, message: str) -> None:
     with pytest.raises(SamplesError, match=message):
         samples.read_tasks(given)
+
+
+def test_results_of_an_evaluation_say_which_way_a_metric_improves() -> None:
+    wrong = {**SAMPLE, "metrics": ["wer"], "wer": 0.5}
+    perfect = {**wrong, "doc_id": 1, "wer": 0.0}
+    [task] = samples.read_tasks({"results": {}, "higher_is_better": {"t": {"wer": False}}, "samples": {"t": [wrong, perfect]}})
+    decision = decide(ranges(task), TaskProfile(), task.higher_is_better)
+    assert isinstance(decision, Decision)
+    assert [(decision.fails(0.5), decision.fails(0.0))] == [(True, False)]
 
 
 def test_metrics_of_older_files_are_what_is_left(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from lm_eval_attrib.evaluated import Document, Request
-from lm_eval_attrib.failures import answer_of, as_text, build, wrong
+from lm_eval_attrib.failures import _judged_response, answer_of, as_text, build, wrong
 from lm_eval_attrib.profiles import TaskProfile
 from lm_eval_attrib.records import Continuation
 from lm_eval_attrib.samples import SampledTask
@@ -176,3 +176,18 @@ def test_gold_choices(target: Any, correct: tuple[int, ...]) -> None:
 
 def test_the_first_of_equals_is_chosen() -> None:
     assert choice(1, -2.0, -1.0, -1.0).chosen == 1
+
+
+@pytest.mark.parametrize(
+    ("responses", "extracted", "judged"),
+    [
+        (["so 18", "so 17", "it is 17"], "17", "so 17"),  # the vote was for 17: the first response is right
+        (["17 and 1, so 18", "so 17"], "17", "so 17"),  # one that ends in what was extracted
+        (["so 170", "so 17"], "17", "so 17"),
+        (["a", "b"], "c", "a"),
+        (["a", "b"], None, "a"),
+        ([], "c", ""),
+    ],
+)
+def test_of_several_responses_one_that_says_it(responses: list[str], extracted: str | None, judged: str) -> None:
+    assert _judged_response(responses, extracted) == judged

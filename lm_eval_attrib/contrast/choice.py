@@ -23,20 +23,23 @@ class Choice:
     def find(self, failure: Failure, bench: Workbench) -> Contrast | NoPair:
         """The first tokens where chosen and right continuation differ; the objective ``sequence`` where tokens cannot tell."""
         if failure.output_type == "loglikelihood":
-            return _preferred(failure, bench)
+            return _preferred(failure.continuations[0] if failure.continuations else None, bench)
         if failure.output_type != "multiple_choice":
             return NoPair(self.name, "the answer was generated, not chosen")
         picked = _pick(failure)
         if isinstance(picked, str):
             return NoPair(self.name, picked)
-        contrast = _compare(*picked)
+        if picked[0] is picked[1]:
+            return _preferred(picked[1], bench)
+        contrast = _compare(*_aligned(*picked))
         if isinstance(contrast, str):
             return NoPair(self.name, contrast)
         if contrast.objective == "logit_diff":
             delta = bench.delta(contrast.input_ids, contrast.target_id, contrast.contrast_id)
             if delta is not None and needs_sequence(contrast, failure, delta):
-                return as_sequence(contrast, failure, delta)
-        return contrast
+                contrast = as_sequence(contrast, failure, delta)
+        more = abs(picked[0].cut - picked[1].cut)
+        return with_note(contrast, f"the shorter choice was scored with {more} of them") if more else contrast
 
 
 def needs_sequence(contrast: Contrast, failure: Failure, delta: float) -> bool:
@@ -47,21 +50,26 @@ def needs_sequence(contrast: Contrast, failure: Failure, delta: float) -> bool:
 def as_sequence(contrast: Contrast, failure: Failure, delta: float) -> Contrast:
     """The same choices under the objective ``sequence``, because the first differing tokens (Δℓ = ``delta``) disagree."""
     picked = _pick(failure)
-    if isinstance(picked, str):
+    if isinstance(picked, str) or picked[0] is picked[1]:
         return contrast
-    wrong, right = picked
+    wrong, right = _aligned(*picked)
     reason = f"at the first differing tokens the right choice leads (Δℓ = {delta:.2f}): explained as whole sequences"
     return _sequence(wrong, right, reason)
 
 
 def _pick(failure: Failure) -> tuple[Continuation, Continuation] | str:
-    """The chosen and the best-scored right continuation, or why there are none."""
+    """The chosen and the best-scored right continuation, or why there are none.
+
+    Both are the same where the best-scored choice is right and the metric asks more: that greedy decoding says it.
+    """
     choices = failure.continuations
     right = [i for i in failure.correct if 0 <= i < len(choices)]
     if not right:
         return f"the gold answer {failure.gold!r} is none of the {len(choices)} scored choices"
     if failure.chosen is None or not 0 <= failure.chosen < len(choices):
         return "which choice the model preferred is not known"
+    if failure.chosen in right and failure.metric == "exact_match":
+        return choices[failure.chosen], choices[failure.chosen]
     if failure.chosen in right:
         return (
             f"the preferred choice is a right one; {failure.metric} is {failure.value:g} because of the "
@@ -74,12 +82,25 @@ def _pick(failure: Failure) -> tuple[Continuation, Continuation] | str:
 def _score(choice: Continuation, metric: str) -> float:
     if choice.logprob is None:
         return float("-inf")
-    return choice.logprob / max(_LENGTHS[metric](choice.text), 1) if metric in _LENGTHS else choice.logprob
+    # The task measures the choice itself, without the space that parts it from the prompt.
+    return choice.logprob / max(_LENGTHS[metric](choice.text.strip()), 1) if metric in _LENGTHS else choice.logprob
+
+
+def _aligned(wrong: Continuation, right: Continuation) -> tuple[Continuation, Continuation]:
+    """Both with as much of the prompt as both were scored with: a longer continuation has more of it cut on the left."""
+    cut = max(wrong.cut, right.cut)
+    return _cut_to(wrong, cut), _cut_to(right, cut)
+
+
+def _cut_to(one: Continuation, cut: int) -> Continuation:
+    return replace(one, prompt_ids=one.prompt_ids[cut - one.cut :], cut=cut)
 
 
 def _compare(wrong: Continuation, right: Continuation) -> Contrast | str:
     if not wrong.ids or not right.ids:
         return f"the {'chosen' if not wrong.ids else 'right'} answer has no tokens"
+    if not wrong.prompt_ids and not right.prompt_ids:
+        return "nothing of the prompt is left beside so long a continuation"
     if wrong.prompt_ids != right.prompt_ids:
         return _compare_contexts(wrong, right)
     if wrong.ids == right.ids:
@@ -122,24 +143,25 @@ def _compare_contexts(wrong: Continuation, right: Continuation) -> Contrast | st
 
 
 def _sequence(wrong: Continuation, right: Continuation, note: str) -> Contrast:
+    """Both continuations after all that they share: what is shared is as probable in one as in the other."""
+    shared = min(shared_length(wrong.ids, right.ids), len(wrong.ids) - 1, len(right.ids) - 1)
     return Contrast(
         strategy=Choice.name,
-        input_ids=wrong.prompt_ids,
-        target_id=wrong.ids[0],
-        contrast_id=right.ids[0],
+        input_ids=(*wrong.prompt_ids, *wrong.ids[:shared]),
+        target_id=wrong.ids[shared],
+        contrast_id=right.ids[shared],
         objective="sequence",
-        target_ids=wrong.ids,
-        contrast_ids=right.ids,
+        target_ids=wrong.ids[shared:],
+        contrast_ids=right.ids[shared:],
         prompt_tokens=len(wrong.prompt_ids),
         note=_join(note, _cut_note(wrong, right)),
     )
 
 
-def _preferred(failure: Failure, bench: Workbench) -> Contrast | NoPair:
+def _preferred(gold: Continuation | None, bench: Workbench) -> Contrast | NoPair:
     """The first token of the gold continuation that is not the model's favourite, against that favourite."""
-    if not failure.continuations or not failure.continuations[0].ids:
+    if gold is None or not gold.ids:
         return NoPair(Choice.name, "the scored continuation has no tokens")
-    gold = failure.continuations[0]
     scorer = bench.scorer
     if scorer is None:
         return NoPair(Choice.name, "only the model's logits tell what it prefers to the gold continuation: give a model")

@@ -44,7 +44,9 @@ def same_value(first: str, second: str) -> bool:
 def forms(gold: str, like: str) -> list[str]:
     """The ways to write ``gold``, as it stands first; numbers, brackets and casing also in the manner of ``like``."""
     gold = gold.strip()
-    found = [gold, gold.lower(), gold.upper(), gold[:1].upper() + gold[1:], gold[:1].lower() + gold[1:]]
+    begun = [gold[:1].upper() + gold[1:], gold[:1].lower() + gold[1:]]
+    shouted = sum(map(str.isalpha, like)) > 1 and like.isupper()
+    found = [gold, gold.lower(), *([gold.upper(), *begun] if shouted else [*begun, gold.upper()])]
     if re.fullmatch(r"\(\w\)", gold):
         found += [gold[1:-1], gold[1:-1].lower()]
     elif re.fullmatch(r"\w", gold):

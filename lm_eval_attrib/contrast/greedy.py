@@ -11,6 +11,8 @@ from typing import Any
 import torch
 from transformers import DynamicCache
 
+from ..lrp.decoder import input_device
+
 #: Layers whose cache is a list of keys and values, which can be cut at any token.
 _CUTTABLE = frozenset({"full_attention", "sliding_attention", "chunked_attention"})
 #: Tokens that go through the model at once while a prefix is read.
@@ -59,7 +61,7 @@ class Continuer:
         self.model = model
         self.ids = (*prompt, *response)
         self.start = len(prompt)
-        self.device = model.get_input_embeddings().weight.device
+        self.device = input_device(model)
         self.spent = Spent()
         self._keeps = "logits_to_keep" in inspect.signature(model.forward).parameters
         kinds = set(getattr(model.config.get_text_config(), "layer_types", None) or _CUTTABLE)

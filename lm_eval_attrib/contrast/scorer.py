@@ -8,6 +8,8 @@ from typing import Any
 
 import torch
 
+from ..lrp.decoder import input_device
+
 
 class Scorer:
     """Plain forward passes of a causal language model, without gradients."""
@@ -19,7 +21,7 @@ class Scorer:
     @property
     def device(self) -> torch.device:
         """Where the input ids must be."""
-        return torch.device(self.model.get_input_embeddings().weight.device)
+        return input_device(self.model)
 
     @torch.no_grad()
     def logits(self, input_ids: Sequence[int], last: int) -> torch.Tensor:
