@@ -82,6 +82,48 @@ def test_graph_by_hand_and_by_keyboard(browser: Any, site: Path) -> None:
     page.locator("#graph-fit").click()
 
 
+def test_a_clicked_nodes_list_is_back_when_the_pointer_leaves_the_drawing(browser: Any, site: Path) -> None:
+    page = Pages(browser, site, viewport={"width": 1280, "height": 1400}).open(FAILURE)
+    canvas, readout = page.locator("#graph-canvas"), page.locator("#graph-readout")
+    canvas.scroll_into_view_if_needed()
+    for key in ("ArrowDown", "ArrowDown", "Enter"):
+        canvas.press(key)
+    clicked = readout.inner_text()
+    assert "Heads" in clicked
+    box = canvas.bounding_box()
+    others = set()
+    for x in range(100, int(box["width"]), 5):
+        page.mouse.move(box["x"] + x, box["y"] + box["height"] / 2)
+        others.add(readout.inner_text())
+    page.mouse.move(box["x"] + box["width"] + 60, box["y"] + box["height"] / 2)
+    assert len(others) > 1
+    assert readout.inner_text() == clicked
+    assert readout.evaluate("element => element.clientHeight") <= box["height"]
+
+
+def test_what_moves_is_drawn_in_part_and_then_in_full(browser: Any, tmp_path: Path) -> None:
+    # Waiting for a condition evaluates text, which the page's policy forbids.
+    page = Pages(browser, report(tmp_path, long_failure()), bypass_csp=True).open(FAILURE)
+    page.evaluate(
+        """() => {
+        window.counts = [];
+        const painter = window.attribPainter.prototype;
+        const edges = painter.edges;
+        painter.edges = function (state, shown) {
+          window.counts.push(shown.length);
+          edges.call(this, state, shown);
+        };
+        }"""
+    )
+    page.locator("#graph-share").fill("100")
+    page.wait_for_function("window.counts.at(-1) > 4900")
+    page.evaluate("window.counts.length = 0")
+    page.evaluate("window.probe.acts['zoom the graph'](0)")
+    page.wait_for_function("window.counts.length >= 2")
+    counts = page.evaluate("window.counts")
+    assert counts[0] < 4_900 < counts[-1]
+
+
 def test_subgraph_is_what_lies_on_a_path(browser: Any, site: Path) -> None:
     """The page's own pruning and isolation against a slow search over all paths."""
     page = Pages(browser, site).open(FAILURE)
