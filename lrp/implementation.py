@@ -19,9 +19,14 @@ def _is_kernel(name: object) -> bool:
     return isinstance(name, str) and any(part in name for part in _KERNELS)
 
 
+def _has_sdpa(module: nn.Module, config: Any) -> bool:
+    """Whether ``sdpa`` computes what the kernel does. It has no soft-cap, and some versions of transformers leave that out silently."""
+    return bool(getattr(module, "_supports_sdpa", False)) and not getattr(config, "attn_logit_softcapping", None)
+
+
 @contextmanager
 def visible_attention(model: nn.Module) -> Iterator[None]:
-    """``model`` under ``sdpa`` (``eager`` where its class has no ``sdpa``) if it was loaded with a kernel of another name.
+    """``model`` under ``sdpa`` (``eager`` where that is not the same function) if it was loaded with a kernel of another name.
 
     The same function of the same weights, by operations that have rules. What transformers reads is the configuration, for the
     attention call and for the mask that fits it; every configuration is as before afterwards, also after an exception.
@@ -48,7 +53,7 @@ def visible_attention(model: nn.Module) -> Iterator[None]:
                     "class cannot change. Load it with attn_implementation=sdpa or eager."
                 )
             kept[id(config)] = config, name
-            config._attn_implementation_internal = "sdpa" if getattr(module, "_supports_sdpa", False) else "eager"
+            config._attn_implementation_internal = "sdpa" if _has_sdpa(module, config) else "eager"
         yield
     finally:
         for config, name in kept.values():
