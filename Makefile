@@ -1,5 +1,6 @@
 # make demo      set up, run the planted benchmark, write out/planted.duckdb and out/report/index.html
 # make test      set up and run the tests;  make test-all: the slow ones too
+# make test-oldest   the same with the oldest versions that are supported, in an environment of its own
 # make lint      ruff, and mypy --strict on the package as it is installed
 #
 # TORCH is what pip installs first, so that the caller chooses torch and where it comes from:
@@ -11,8 +12,9 @@ TORCH  ?= torch
 VENV   ?= .venv
 OUT    ?= out
 TESTS  ?= tests
-# Oldest lm-eval that is supported; the seam's tests run with it too.
-OLDEST ?= 0.4.12
+# What is run with the oldest versions of everything too: the seam, the store, and what of the engine hangs on transformers.
+OLDEST ?= $(addprefix tests/test_,plugin.py model.py harness.py harness_seam.py harness_commands.py store.py store_schema.py \
+    store_queries.py settings.py cli.py report_pages.py lrp_refusals.py lrp_memory.py lrp_objectives.py)
 
 BIN     := $(abspath $(VENV))/bin
 SOURCES := lm_eval_attrib lrp reports tasks
@@ -31,10 +33,15 @@ test: setup
 test-all: setup
 	$(PYTEST) $(TESTS)
 
-test-oldest: setup
-	test -d $(VENV)/lm_eval-$(OLDEST) || $(BIN)/pip install -q --no-deps --target $(VENV)/lm_eval-$(OLDEST) lm_eval==$(OLDEST)
-	PYTHONPATH=$(abspath $(VENV))/lm_eval-$(OLDEST) $(PYTEST) \
-	    tests/test_plugin.py tests/test_model.py tests/test_harness.py tests/test_harness_seam.py tests/test_harness_commands.py
+test-oldest: $(VENV)-oldest/installed
+	OMP_NUM_THREADS=1 $(VENV)-oldest/bin/pytest -n auto --dist worksteal -m "not slow" $(OLDEST)
+
+$(VENV)-oldest/installed: tests/oldest.txt pyproject.toml
+	$(PYTHON) -m venv $(VENV)-oldest
+	$(VENV)-oldest/bin/python -m pip install -q --disable-pip-version-check $(TORCH)
+	$(VENV)-oldest/bin/python -m pip install -q --disable-pip-version-check -c tests/oldest.txt -e '.[dev]' \
+	    --config-settings editable_mode=strict
+	@touch $@
 
 # mypy runs where no source folder lies, so that it reads the package under its import names, as installed.
 lint: setup
@@ -64,6 +71,6 @@ $(VENV)/files: $(VENV)/bin/python FORCE
 	@cmp -s $@.new $@ && rm $@.new || mv $@.new $@
 
 clean:
-	rm -rf $(VENV) $(OUT) build *.egg-info
+	rm -rf $(VENV) $(VENV)-oldest $(OUT) build *.egg-info
 
 FORCE:

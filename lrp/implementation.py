@@ -20,7 +20,7 @@ def _is_kernel(name: object) -> bool:
 
 
 def _has_sdpa(module: nn.Module, config: Any) -> bool:
-    """Whether ``sdpa`` computes what the kernel does. It has no soft-cap, and some versions of transformers leave that out silently."""
+    """Whether ``sdpa`` computes what the kernel does. It has no soft-cap, and transformers may leave that out silently."""
     return bool(getattr(module, "_supports_sdpa", False)) and not getattr(config, "attn_logit_softcapping", None)
 
 
