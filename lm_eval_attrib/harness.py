@@ -57,6 +57,13 @@ def watch(lm: AttribHFLM) -> None:
     weakref.finalize(lm, _put_back).atexit = False
 
 
+def metric_directions() -> dict[str, bool]:
+    """The metrics of lm_eval → whether higher is better."""
+    importlib.import_module("lm_eval.api.metrics")  # registers them
+    registry = importlib.import_module("lm_eval.api.registry").HIGHER_IS_BETTER_REGISTRY
+    return {str(name): higher for name, higher in registry.items() if isinstance(higher, bool)}
+
+
 def unwatch(lm: AttribHFLM) -> None:
     """Leave ``lm`` alone; with the last watched model lm_eval's own function comes back."""
     with _lock:

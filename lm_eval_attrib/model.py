@@ -203,9 +203,11 @@ class AttribHFLM(HFLM):  # type: ignore[misc]
             AttribError: nothing could be explained; see :mod:`.errors`.
         """
         from .handover import hand_over
+        from .harness import metric_directions
         from .samples import read_tasks
 
-        return hand_over(self, read_tasks(samples, self.apply_chat_template), {"source": "samples", "origin": origin})
+        tasks = read_tasks(samples, self.apply_chat_template, metric_directions())
+        return hand_over(self, tasks, {"source": "samples", "origin": origin})
 
     @contextmanager
     def watched(self) -> Iterator[AttribHFLM]:

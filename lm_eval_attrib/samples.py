@@ -14,10 +14,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .directions import logged_directions
 from .errors import SamplesError
 from .evaluated import Document, Request
 from .failures import answer_of
-from .verdicts import number
+from .verdicts import like_accuracy, number
 
 if TYPE_CHECKING:
     from .explain import ExplainReport
@@ -60,7 +61,15 @@ def attribute_samples(
 
     # lm_eval writes the samples of each model to a folder of its own, named for the model.
     origin = ", ".join(sorted({path.resolve().parent.name for path in _files(samples)}))
-    return load(model_args, database=database, device=device).explain(read, origin)
+    given = {"results": {}, "samples": read, "higher_is_better": _directions(samples, task)}
+    return load(model_args, database=database, device=device).explain(given, origin)
+
+
+def _directions(paths: Iterable[str | Path], task: str | None) -> dict[str, dict[str, Any]]:
+    files: dict[str, list[Path]] = {}
+    for path in _files(paths):
+        files.setdefault(task or _task_of(path), []).append(path)
+    return logged_directions(files)
 
 
 def read_samples(paths: Iterable[str | Path], task: str | None = None) -> dict[str, list[dict[str, Any]]]:
@@ -137,11 +146,14 @@ def _check(sample: Sample, place: str) -> None:
         raise SamplesError(f"{place}: arguments and resps must be lists, one entry a request.")
 
 
-def read_tasks(samples: Mapping[str, Any], render: Render | None = None) -> list[SampledTask]:
+def read_tasks(
+    samples: Mapping[str, Any], render: Render | None = None, known: Mapping[str, bool] | None = None
+) -> list[SampledTask]:
     """The tasks in what ``evaluate(…, log_samples=True)`` returned, or in its ``samples``.
 
     Args:
         render: Turns chat messages (what chat APIs were asked) into the local model's prompt.
+        known: Metrics of lm_eval → whether higher is better; for tasks of which the samples' results do not say it.
 
     Raises:
         SamplesError: something is not a sample; the message says which.
@@ -153,8 +165,15 @@ def read_tasks(samples: Mapping[str, Any], render: Render | None = None) -> list
         raise SamplesError("There are no samples: evaluate with log_samples=True, and give its samples (task → list).")
     tasks = [_sampled_task(str(name), rows, render) for name, rows in given.items()]
     for task in tasks:
-        task.higher_is_better = dict(better.get(task.name) or {})
+        said = better.get(task.name)
+        task.higher_is_better = dict(said) if said else _guessed(task, known or {})
     return tasks
+
+
+def _guessed(task: SampledTask, known: Mapping[str, bool]) -> dict[str, bool | None]:
+    """By metric, by its name alone; None where that does not tell, so that perfect documents are not taken for failures."""
+    names = {metric for document in task.documents for metrics in document.metrics.values() for metric in metrics}
+    return {name: known.get(name, True if like_accuracy(name) else None) for name in names}
 
 
 def _sampled_task(name: str, rows: Any, render: Render | None) -> SampledTask:
@@ -236,7 +255,7 @@ class SampledTask:
     filters: list[str] = field(default_factory=list)
     targets: dict[int, Any] = field(default_factory=dict)
     problem: str = ""
-    #: Samples alone do not say in which direction a metric improves: higher is taken to be better. Results of ``evaluate`` do.
+    #: By metric; None where neither the evaluation's results nor the metric's name say it.
     higher_is_better: Mapping[str, Any] = field(default_factory=dict)
 
     def target(self, document: Document) -> Any:

@@ -105,7 +105,11 @@ def merge(parts: Sequence[Ranges]) -> Ranges:
 
 
 def decide(found: Ranges, profile: TaskProfile, higher_is_better: Mapping[str, Any]) -> Decision | str:
-    """The deciding metric and filter, or why there is none."""
+    """The deciding metric and filter, or why there is none.
+
+    Args:
+        higher_is_better: By metric; one that is not there improves upwards, of one that is None nobody knows.
+    """
     filters = list(found)
     if not filters:
         return "it has no documents"
@@ -124,11 +128,22 @@ def decide(found: Ranges, profile: TaskProfile, higher_is_better: Mapping[str, A
     return _decision(usable[0], filter_name, higher_is_better, profile.threshold if explicit else None)
 
 
-def _decision(metric: str, filter_name: str, higher_is_better: Mapping[str, Any], threshold: float | None) -> Decision:
-    lower = higher_is_better.get(metric) is False
+def _decision(metric: str, filter_name: str, higher_is_better: Mapping[str, Any], threshold: float | None) -> Decision | str:
+    higher = higher_is_better.get(metric, True)
+    lower = higher is False
     if threshold is None:
+        if higher is None:
+            return (
+                f"nothing says whether a high or a low {metric!r} is right: give the samples file with the results_*.json that "
+                "lm_eval wrote beside it, or a profile with a threshold below which documents fail"
+            )
         threshold = 0.0 if lower else 1.0
     return Decision(metric, filter_name, threshold, lower)
+
+
+def like_accuracy(metric: str) -> bool:
+    """Whether its name says that a metric counts what is right."""
+    return _unlike_accuracy(metric) < 2
 
 
 def _unlike_accuracy(metric: str) -> int:

@@ -13,7 +13,9 @@ from lm_eval.loggers import EvaluationTracker
 from lm_eval.tasks import TaskManager
 
 from lm_eval_attrib import explain, samples
+from lm_eval_attrib.directions import logged_directions
 from lm_eval_attrib.errors import ArgumentError, SamplesError
+from lm_eval_attrib.harness import metric_directions
 from lm_eval_attrib.model import AttribHFLM
 from lm_eval_attrib.profiles import TaskProfile
 from lm_eval_attrib.records import Failure
@@ -167,6 +169,51 @@ def test_results_of_an_evaluation_say_which_way_a_metric_improves() -> None:
     decision = decide(ranges(task), TaskProfile(), task.higher_is_better)
     assert isinstance(decision, Decision)
     assert [(decision.fails(0.5), decision.fails(0.0))] == [(True, False)]
+
+
+def _decided(given: Any, profile: TaskProfile | None = None) -> Decision | str:
+    [task] = samples.read_tasks(given, known=metric_directions())
+    return decide(ranges(task), profile or TaskProfile(), task.higher_is_better)
+
+
+def test_a_direction_that_nobody_knows_is_refused() -> None:
+    def rows(metric: str) -> dict[str, Any]:
+        return {"t": [{**SAMPLE, "doc_id": i, "metrics": [metric], metric: float(i)} for i in range(2)]}
+
+    refused = _decided(rows("wer"))
+    assert isinstance(refused, str)
+    assert "'wer'" in refused
+    assert "results_*.json" in refused
+    assert _decided(rows("prompt_level_strict_acc")) == Decision("prompt_level_strict_acc", "none", 1.0)
+    assert _decided(rows("brier_score")) == Decision("brier_score", "none", 0.0, lower_is_better=True)
+    assert _decided(rows("wer"), TaskProfile(metric="wer", threshold=0.5)) == Decision("wer", "none", 0.5)
+
+
+@pytest.mark.parametrize("name", ["results_2026-01-02T03-04-05.678.json", "mine_2026-01-02T03-04-05.678.json"])
+def test_results_beside_a_file_say_which_way_a_metric_improves(
+    tiny: Path, tmp_path: Path, handed: list[Any], name: str
+) -> None:
+    rows = [{**SAMPLE, "doc_id": i, "metrics": ["wer"], "wer": i / 2} for i in range(3)]
+    file = write(tmp_path / "samples_colours_2026-01-02T03-04-05.678.jsonl", *rows)
+    write(tmp_path / name, {"higher_is_better": {"colours": {"wer": False}}})
+    write(tmp_path / "results_2025-01-01T00-00-00.0.json", {"higher_is_better": {"colours": {"wer": True}}})
+    samples.attribute_samples([file], f"pretrained={tiny},attrib_db={tmp_path / 'x.duckdb'}", device="cpu")
+    assert [failure.doc_id for failure in handed[0][3]] == [1, 2]
+
+
+def test_which_results_belong_to_a_file(tmp_path: Path) -> None:
+    file = tmp_path / "samples_t_2026-01-02T03-04-05.678.jsonl"
+    assert logged_directions({"t": [file]}) == {}
+    write(tmp_path / "results_2025-01-01T00-00-00.0.json", {"higher_is_better": {"t": {"wer": False}}})
+    assert logged_directions({"t": [file]}) == {"t": {"wer": False}}  # the only ones there
+    other = tmp_path / "other"
+    other.mkdir()
+    write(other / "results_2025-01-01T00-00-00.0.json", {"higher_is_better": {"t": {"wer": True}}})
+    assert logged_directions({"t": [file, other / file.name]}) == {"t": {"wer": None}}
+    write(tmp_path / "results_2025-01-02T00-00-00.0.json", "{cut")
+    assert logged_directions({"t": [file]}) == {}  # none of the two is the file's
+    write(tmp_path / "results_2026-01-02T03-04-05.678.json", "{cut")
+    assert logged_directions({"t": [file]}) == {}
 
 
 def test_metrics_of_older_files_are_what_is_left(tmp_path: Path) -> None:
