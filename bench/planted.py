@@ -53,9 +53,16 @@ from lm_eval_attrib.segments import words as words_of
 from lm_eval_attrib.store import Store
 
 #: Causes that are words of the prompt pushing the model to the wrong answer. In ``neglected`` the word that is at fault has no
-#: push of its own (it is ignored): there the named word is the one that the wrong answer was copied from. Told apart.
+#: push of its own (it is ignored): there the named word is the one that the wrong answer was copied from. Told apart, too.
 PUSHED = ("misleading", "both")
-TABLES = {"misleading or both": PUSHED, "misleading": ("misleading",), "both": ("both",), "neglected": ("neglected",)}
+ALL = "caused by words"
+TABLES = {
+    ALL: (*PUSHED, "neglected"),
+    "misleading or both": PUSHED,
+    "misleading": ("misleading",),
+    "both": ("both",),
+    "neglected": ("neglected",),
+}
 #: Words masked at most while looking for the one that turns the answer.
 LIMIT = 20
 COLUMNS = ("hit@1", "hit@3", "trigger@3", "share", "words", "turned", "area", "seconds")
@@ -175,7 +182,7 @@ def methods(model: PreTrainedModel, found: Sequence[Case]) -> dict[str, dict[str
 
 
 def by_length(model: PreTrainedModel, found: Sequence[Case]) -> dict[str, dict[str, float | None]]:
-    """The default method on failures of the main table, by number of words in the prompt."""
+    """The default method on failures that a word pushes, by number of words in the prompt."""
     engine = Engine(model)
     caused = [case for case in found if case.cause in PUSHED and case.as_planted]
     edges = (0, 100, 300, 700, 2000)
@@ -260,7 +267,7 @@ def main() -> None:
         print(f"  {cause:12} label {judged['accuracy'][cause]:.3f} pattern {told}  {counts}")
     if given.json:
         result = {
-            "methods": tables["misleading or both"],
+            "methods": tables[ALL],
             "labels": judged,
             "causes": tables,
             "lengths": lengths,

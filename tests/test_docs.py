@@ -47,7 +47,7 @@ def test_every_command_and_option_is_described(name: str) -> None:
     assert command.help
     introduction = text("commands.md").partition("\n## ")[0]
     for parameter in command.params:
-        word = parameter.opts[0] if isinstance(parameter, click.Option) else parameter.make_metavar(click.Context(command))
+        word = parameter.opts[0] if isinstance(parameter, click.Option) else parameter.human_readable_name
         assert word.strip("[].") in introduction + section[1], f"{name}: {word}"
     assert f"lm-eval-attrib {name}" in section[1]
 
