@@ -59,6 +59,8 @@ def _pair(pair: Row | None) -> str:
         f"{name:<11} {pair[name]!r}, rank {pair[f'{name}_rank']}, probability {_figure(pair[f'{name}_probability'])}"
         for name in ("target", "contrast")
     ]
+    if pair["objective"] == "sequence" and pair["target_id"] == pair["contrast_id"]:
+        sides = [f"compared    whole continuations: both go on with {pair['target']!r}"]
     clean = "clean" if pair["clean"] else f"not clean: {pair['unclean']}"
     lines = [
         *sides,

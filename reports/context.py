@@ -113,7 +113,7 @@ class IndexPage(Page):
 
 @dataclass(frozen=True)
 class FailureRow:
-    """An attributed failure in a task's table; ``delta`` and ``trust_score`` are what their columns sort by."""
+    """A row of a task's table; ``delta``, ``trust_score``: what columns sort by; no ``contrast``: both tokens are one."""
 
     link: Link
     doc_id: int

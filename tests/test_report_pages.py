@@ -7,7 +7,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import fields, is_dataclass
+from dataclasses import fields, is_dataclass, replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from lm_eval_attrib.reports.html import TEMPLATES, environment, write_report
 from report_records import explanation, failure, run, summary, unattributed
 
 from lm_eval_attrib.errors import NotADatabase, ReportError
+from lm_eval_attrib.show import describe
 from lm_eval_attrib.store import Store
 
 
@@ -328,6 +329,32 @@ def test_reports_import_no_torch(database: Path, tmp_path: Path) -> None:
 def test_progress_is_shown_on_standard_error(database: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_report(database, tmp_path / "out")
     assert "Pages" in capsys.readouterr().err
+
+
+def test_choices_that_begin_alike_are_compared_as_wholes(tmp_path: Path) -> None:
+    whole = explanation(0, prediction="oak tree", gold="oak")
+    assert whole.contrast is not None
+    assert whole.figures is not None
+    pair = replace(whole.contrast, contrast_id=4711, objective="sequence", target_ids=(4711, 5), contrast_ids=(4711,))
+    alike = replace(whole, contrast=pair, figures=replace(whole.figures, target=" oak", contrast=" oak"))
+    with Store.create(tmp_path / "x.duckdb") as store:
+        store.begin(run("run-a"))
+        store.add_tasks([summary("run-a", "planted_choice", 1)])
+        store.add(alike)
+        store.finish("run-a", "complete")
+        said = describe(store, alike.failure.failure_id)
+    write_report(tmp_path / "x.duckdb", tmp_path / "site", progress=False)
+    [page] = (tmp_path / "site").rglob("failures/*.html")
+    [task] = (tmp_path / "site").rglob("tasks/*.html")
+    text = page.read_text(encoding="utf-8")
+    assert "Whole continuations are compared" in text
+    assert '<span class="tok wrong' not in text
+    assert '<span class="tok right' not in text
+    assert "The two tokens" not in text
+    assert "whole continuations" in task.read_text(encoding="utf-8")
+    assert '<span class="tok' not in task.read_text(encoding="utf-8")
+    assert "whole continuations: both go on with ' oak'" in said
+    assert "rank 1" not in said
 
 
 def plain(page: Path) -> str:

@@ -7,7 +7,7 @@ SELECT
     f.status,
     left(f.reason, 400) AS reason,
     f.label, f.pattern, f.trust, f.trust_score,
-    c.strategy, c.target, c.contrast, c.delta_logit, c.clean, c.unclean
+    c.strategy, c.objective, c.target_id, c.target, c.contrast_id, c.contrast, c.delta_logit, c.clean, c.unclean
 FROM failures AS f
 LEFT JOIN contrasts AS c ON c.failure_id = f.failure_id
 WHERE $run::VARCHAR IS NULL OR f.run_id = $run::VARCHAR
