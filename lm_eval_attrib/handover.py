@@ -102,8 +102,8 @@ def _judge_tasks(lm: AttribHFLM, tasks: Sequence[EvaluatedTask]) -> list[Judged]
 
 def _summaries(lm: AttribHFLM, run: Run, judged: Sequence[Judged]) -> list[TaskSummary]:
     """One a task and filter; the counts are those of all processes."""
-    local = {one.task.name: _counts(one) for one in judged}
-    everywhere = gather(lm, local)
+    parts = gather(lm, ({one.task.name: _counts(one) for one in judged}, {one.task.name: _right(one) for one in judged}))
+    everywhere = [counts for counts, _ in parts]
     rows = []
     for one in judged:
         if isinstance(one.decision, str):
@@ -114,13 +114,21 @@ def _summaries(lm: AttribHFLM, run: Run, judged: Sequence[Judged]) -> list[TaskS
             counts = [part[one.task.name].get(filter_name, (0, 0, 0.0)) for part in everywhere if one.task.name in part]
             documents, failures, total = (sum(column) for column in zip(*counts, strict=True))
             score = total / documents if documents else None
-            counted = "" if filter_name == one.decision.filter else _counted(one.decision)
-            rows.append(
-                TaskSummary(
-                    run.run_id, one.task.name, one.decision.metric, filter_name, int(documents), int(failures), score, counted
-                )
-            )
+            decides = filter_name == one.decision.filter
+            right = [doc_id for _, found in parts for doc_id in found.get(one.task.name, ())] if decides else []
+            counted = "" if decides else _counted(one.decision)
+            names = (run.run_id, one.task.name, one.decision.metric, filter_name)
+            rows.append(TaskSummary(*names, int(documents), int(failures), score, counted, tuple(right)))
     return rows
+
+
+def _right(one: Judged) -> list[int]:
+    """This process's documents that do not fail."""
+    if isinstance(one.decision, str):
+        return []
+    decision = one.decision
+    values = {d.doc_id: number(d.metrics.get(decision.filter, {}).get(decision.metric)) for d in one.task.documents}
+    return [doc_id for doc_id, value in values.items() if value is not None and not decision.fails(value)]
 
 
 def _counted(decision: Decision) -> str:

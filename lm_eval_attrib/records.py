@@ -17,8 +17,9 @@ OutputType: TypeAlias = Literal["multiple_choice", "loglikelihood", "generate_un
 
 #: What became of a failure. ``attributed``: explained. ``no pair``: no strategy found one. ``not sampled``: outside the
 #: seeded sample that ``attrib_limit`` draws. ``error``: explaining raised; the reason says what.
-Status: TypeAlias = Literal["attributed", "no pair", "not sampled", "error"]
-STATUSES: tuple[Status, ...] = ("attributed", "no pair", "not sampled", "error")
+#: ``right since``: a later evaluation of the same run found the document right; what was stored of the failure is kept.
+Status: TypeAlias = Literal["attributed", "no pair", "not sampled", "error", "right since"]
+STATUSES: tuple[Status, ...] = ("attributed", "no pair", "not sampled", "error", "right since")
 
 
 class Column(Protocol):
@@ -292,6 +293,8 @@ class TaskSummary:
     score: float | None
     #: Why nothing of this task can be attributed (a perplexity, say); empty otherwise.
     not_attributable: str = ""
+    #: Documents that this evaluation found right, under the filter that decides: stored as failures, they are none any more.
+    right: Sequence[int] = ()
 
 
 @dataclass(frozen=True)

@@ -60,7 +60,7 @@ CREATE TABLE base.failures (
     golds VARCHAR[] NOT NULL,
     metric VARCHAR NOT NULL,
     value DOUBLE,
-    status VARCHAR NOT NULL,  -- attributed, no pair, not sampled, error
+    status VARCHAR NOT NULL,  -- attributed, no pair, not sampled, error, right since
     reason VARCHAR NOT NULL,
     label VARCHAR,
     pattern VARCHAR,

@@ -192,7 +192,9 @@ class Session:
             self.sink.begin(self.run)
             if first:
                 self.sink.add_tasks(summaries)
-                self.known |= self.sink.known(self.run.run_id)
+                # Shards, once written, do not learn that a document was right since.
+                right = {name: status for name, status in self.known.items() if status == "right since"}
+                self.known |= self.sink.known(self.run.run_id) | right
                 self.stored = _agreed(self.stored, self.sink.answers(self.run.run_id))
         except AttribError as error:
             return str(error)
@@ -219,7 +221,7 @@ class Session:
         assert self.sink is not None
         reason = f"outside the seeded sample of {self.settings.limit} failures a task (attrib_limit)"
         for failure in failures:
-            if failure.failure_id not in self.known or failure.failure_id in self.changed:
+            if self.known.get(failure.failure_id, "right since") == "right since" or failure.failure_id in self.changed:
                 self.sink.add(Explanation(failure, "not sampled", reason=reason))
                 self.counts["not sampled"] += 1
         self.sink.flush()

@@ -37,8 +37,10 @@ _RUNS = pa.schema(
     [("rank", _LONG), ("processes", _LONG), ("at", pa.timestamp("us")), ("status", _TEXT)]
     + [(field.name, _LONG if field.name == "parameters" else _TEXT) for field in fields(Run)]
 )
+#: ``right`` has gone into the database before there are shards: what they held is merged over it.
+_SUMMARY = [field for field in fields(TaskSummary) if field.name != "right"]
 _TASKS = pa.schema(
-    [(field.name, {"int": _LONG, "float | None": pa.float64()}.get(str(field.type), _TEXT)) for field in fields(TaskSummary)]
+    [(field.name, {"int": _LONG, "float | None": pa.float64()}.get(str(field.type), _TEXT)) for field in _SUMMARY]
 )
 
 
@@ -81,7 +83,7 @@ class ShardWriter(Sink):
     def add_tasks(self, tasks: Sequence[TaskSummary]) -> None:
         """What tasks came to over *all* processes: one process writes them, and the last written count."""
         if tasks:
-            rows = [{field.name: getattr(task, field.name) for field in fields(TaskSummary)} for task in tasks]
+            rows = [{field.name: getattr(task, field.name) for field in _SUMMARY} for task in tasks]
             self._save("tasks", pa.Table.from_pylist(rows, schema=_TASKS), self._name())
 
     def add_accepted(self, rows: Sequence[Accepted]) -> None:

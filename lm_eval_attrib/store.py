@@ -44,6 +44,11 @@ _ANSWERS = """
 SELECT f.failure_id, f.prediction, c.text FROM base.failures AS f
 LEFT JOIN base.continuations AS c ON c.key = f.key AND c.choice = 0 WHERE f.run_id = $run
 """
+_RIGHT_SINCE = """UPDATE base.failures
+    SET reason = 'a later evaluation of the same run found it right; before: ' || concat_ws(', ', status, nullif(reason, '')),
+        status = 'right since'
+    WHERE run_id = $1 AND task = $2 AND filter = $3 AND status <> 'right since'
+        AND doc_id IN (SELECT unnest($4::BIGINT[]))"""
 _CHILDREN = tuple(table for table in LAYOUT if table != "failures")
 
 
@@ -114,7 +119,7 @@ class Store(Sink, Readers):
         super().add(explanation)
 
     def add_tasks(self, tasks: Sequence[TaskSummary]) -> None:
-        """Insert or replace tasks by (run_id, task, filter)."""
+        """Insert or replace tasks by (run_id, task, filter); stored failures of documents now right say so in their status."""
         columns = ("run_id", "task", "filter", "metric", "documents", "failures", "score", "not_attributable")
         rows = [[getattr(task, column) for column in columns] for task in tasks]
         with self._transaction() as connection:
@@ -122,6 +127,8 @@ class Store(Sink, Readers):
                 connection.execute(
                     f"INSERT OR REPLACE INTO base.tasks ({', '.join(columns)}) VALUES ({', '.join('?' * len(columns))})", row
                 )
+            for task in tasks:
+                connection.execute(_RIGHT_SINCE, [task.run_id, task.task, task.filter, list(task.right)])
 
     def add_accepted(self, rows: Sequence[Accepted]) -> None:
         """Replace or take away accepted responses (see :meth:`Sink.add_accepted`)."""

@@ -347,7 +347,7 @@ class FailurePage(Page):
         facts: Metric with its value, filter, model, rule.
         prediction: What the model answered.
         gold: What is right.
-        status: ``attributed``, ``no pair``, ``not sampled`` or ``error``.
+        status: ``attributed``, ``no pair``, ``not sampled``, ``error`` or ``right since``.
         reason: Why there is no attribution, or what to know about it.
         advice: What a reader can do about a missing attribution.
         prompt: The prompt as text, when there is no heat map.

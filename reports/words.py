@@ -38,6 +38,7 @@ ADVICE: dict[str, str] = {
     "no pair": "No strategy found two tokens to tell apart. attrib_contrast names others; a person can give pairs too.",
     "not sampled": "Only a seeded sample of a task’s failures is explained. attrib_limit sets how many.",
     "error": "Something went wrong while explaining it; the score is not touched. The same command again tries once more.",
+    "right since": "The same run, evaluated again, answered it rightly: what is shown here is how it failed before.",
 }
 
 TRUST_LEVELS: tuple[str, ...] = ("high", "medium", "low", "unknown")

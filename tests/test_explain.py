@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from explaining import RUN, Gathered, Host, explain, failure, statuses, value
+from explaining import RUN, Gathered, Host, explain, failure, statuses, summaries, value
 
 from lm_eval_attrib.explain import ExplainReport, explain_run
 from lm_eval_attrib.explainer import Explainer
@@ -240,6 +240,26 @@ def test_another_answer_to_the_same_document_is_explained_anew(
     assert value(settings, "SELECT count(*) FROM failures") == 12
     again = explain(host, answered(failures, {3, 7}), settings)
     assert (again.known, again.counts) == (12, {})
+
+
+def test_what_is_right_when_evaluated_again_is_no_failure_any_more(
+    host: Host, failures: list[Failure], settings: Settings
+) -> None:
+    explain(host, failures, settings)
+    tokens = value(settings, "SELECT count(*) FROM tokens")
+    again = [replace(one, failures=10, right=(3, 7, 99)) for one in summaries(failures)]
+    report = explain_run(host, RUN, again, [one for one in failures if one.doc_id not in (3, 7)], settings)
+    assert (report.known, report.counts) == (10, {})
+    assert statuses(settings) == {"attributed": 10, "right since": 2}
+    assert value(settings, "SELECT attributed = failures FROM tasks") is True
+    assert value(settings, "SELECT count(*) FROM tokens") == tokens  # the explanations are kept
+    assert "found it right; before: attributed" in value(settings, "SELECT reason FROM failures WHERE doc_id = 3")
+    # Wrong again, they are failures again, in the sample or outside it.
+    assert explain(host, failures, settings).counts == {"attributed": 2}
+    assert statuses(settings) == {"attributed": 12}
+    explain_run(host, RUN, [replace(one, right=range(12)) for one in summaries(failures)], [], settings)
+    explain(host, failures, settings.model_copy(update={"limit": 4}))
+    assert statuses(settings) == {"attributed": 4, "not sampled": 8}
 
 
 def test_another_answer_outside_the_sample_replaces_what_is_stored(

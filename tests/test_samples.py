@@ -199,6 +199,7 @@ def test_results_beside_a_file_say_which_way_a_metric_improves(
     write(tmp_path / "results_2025-01-01T00-00-00.0.json", {"higher_is_better": {"colours": {"wer": True}}})
     samples.attribute_samples([file], f"pretrained={tiny},attrib_db={tmp_path / 'x.duckdb'}", device="cpu")
     assert [failure.doc_id for failure in handed[0][3]] == [1, 2]
+    assert [(one.failures, one.right) for one in handed[0][2]] == [(2, (0,))]
 
 
 def test_which_results_belong_to_a_file(tmp_path: Path) -> None:

@@ -1,13 +1,13 @@
 -- How many failures got a pair, by which strategy, the clean share, and why the others got none, by task
 -- $run = null: only runs whose id starts so
--- examined: failures that were tried, all but those outside the sample. Shares are of these. The clean share of one
+-- examined: failures that were tried, all but those outside the sample and those right since. Shares are of these. The clean share of one
 -- benchmark is itself a result: the paper kept 13.5 to 36 %. The query `reasons` gives every reason a row of its own.
 WITH examined AS (
     SELECT f.run_id, f.task, f.filter, c.strategy, c.clean, f.status,
            CASE WHEN NOT c.clean THEN c.unclean ELSE f.reason END AS reason
     FROM failures AS f
     LEFT JOIN contrasts AS c ON c.failure_id = f.failure_id
-    WHERE f.status <> 'not sampled' AND ($run::VARCHAR IS NULL OR starts_with(f.run_id, $run::VARCHAR))
+    WHERE f.status NOT IN ('not sampled', 'right since') AND ($run::VARCHAR IS NULL OR starts_with(f.run_id, $run::VARCHAR))
 ),
 strategies AS (
     SELECT run_id, task, filter, string_agg(strategy || ' ' || n, ', ' ORDER BY n DESC, strategy) AS pairs_by_strategy

@@ -5,7 +5,7 @@ WITH told AS (
            CASE WHEN NOT c.clean THEN c.unclean ELSE f.reason END AS reason
     FROM failures AS f
     LEFT JOIN contrasts AS c ON c.failure_id = f.failure_id
-    WHERE c.clean IS NOT TRUE AND ($run::VARCHAR IS NULL OR starts_with(f.run_id, $run::VARCHAR))
+    WHERE c.clean IS NOT TRUE AND f.status <> 'right since' AND ($run::VARCHAR IS NULL OR starts_with(f.run_id, $run::VARCHAR))
 )
 SELECT
     r.model,
