@@ -36,7 +36,7 @@ def failure_page(site: Site, detail: Detail, before: Row | None, after: Row | No
         document=row["doc_id"],
         facts=_facts(site, row),
         prediction=visible(row["prediction"] or "") or "(nothing)",
-        gold=visible(row["gold"] or "") or "(nothing)",
+        gold=visible(row["gold"] or "") or "(the task names no single right answer)",
         status=row["status"],
         reason=visible(row["reason"] or ""),
         advice=ADVICE.get(row["status"], ""),
