@@ -67,9 +67,9 @@ def index_page(site: Site) -> IndexPage:
 
 
 def _clean(failures: Sequence[Row]) -> str:
-    tried = sum(1 for row in failures if row["status"] in _TRIED)
-    clean = sum(1 for row in failures if row["clean"])
-    return f"{clean:,} ({share_of(clean, tried)})" if tried else "–"
+    tried = [row for row in failures if row["status"] in _TRIED]
+    clean = sum(1 for row in tried if row["clean"])
+    return f"{clean:,} ({share_of(clean, len(tried))})" if tried else "–"
 
 
 def _example(site: Site, explained: Sequence[Row]) -> Link | None:
@@ -119,7 +119,7 @@ def _mapping(value: Any) -> dict[str, Any]:
 def _task_row(site: Site, task: Row) -> TaskRow:
     key = site.key(task)
     rows = site.by_task.get(key, [])
-    patterns = Counter(row["pattern"] for row in rows if row["pattern"])
+    patterns = Counter(row["pattern"] for row in rows if row["pattern"] and row["status"] != "right since")
     return TaskRow(
         Link(visible(key.task), site.task_path(key)),
         visible(key.filter),

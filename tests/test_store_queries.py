@@ -31,7 +31,10 @@ def of_run_b(number: int) -> Explanation:
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
-    """Run A: two clean failures, one unclean, two without a pair, one not sampled, one error after its pair. Run B: two."""
+    """Run A: two clean failures, one unclean, two without a pair, one not sampled, one error after its pair. Run B: two.
+
+    One more is right since: no query may count it.
+    """
     path = tmp_path_factory.mktemp("queries") / "runs.duckdb"
     broken = replace(explanation(7), status="error", reason="out of memory", figures=None, tokens=None, label=None, segments=())
     with Store.create(path) as writer:
@@ -43,8 +46,15 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
         writer.add(not_explained(4, "no pair", "no number in the response"))
         writer.add(not_explained(5, "no pair", "no number in the response"))
         writer.add(not_explained(6, "not sampled"))
+        since = explanation(8)
+        writer.add(since)
+        writer.flush()
+        writer.add_tasks([replace(TASK, right=(since.failure.doc_id,))])
         writer.finish("run-a", "complete")
     with Store.open(path) as reader:
+        assert reader.sql("SELECT status FROM failures WHERE doc_id = 8 AND run_id = 'run-a'").to_pylist() == [
+            {"status": "right since"}
+        ]
         yield reader
 
 

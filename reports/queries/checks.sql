@@ -15,6 +15,6 @@ SELECT
 FROM checks AS k
 JOIN failures AS f ON f.failure_id = k.failure_id
 JOIN runs AS r ON r.run_id = f.run_id
-WHERE $run::VARCHAR IS NULL OR starts_with(f.run_id, $run::VARCHAR)
+WHERE f.status <> 'right since' AND ($run::VARCHAR IS NULL OR starts_with(f.run_id, $run::VARCHAR))
 GROUP BY r.run_id, r.model, r.started_at, f.task, f.filter, k."check", k.amount
 ORDER BY r.started_at, r.run_id, f.task, f.filter, k."check", k.amount

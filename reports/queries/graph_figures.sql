@@ -19,6 +19,6 @@ SELECT
 FROM graph_figures AS g
 JOIN failures AS f ON f.failure_id = g.failure_id
 JOIN runs AS r ON r.run_id = f.run_id
-WHERE $task::VARCHAR IS NULL OR f.task = $task::VARCHAR
+WHERE f.status <> 'right since' AND ($task::VARCHAR IS NULL OR f.task = $task::VARCHAR)
 GROUP BY r.run_id, r.model, r.started_at, f.task, f.filter, g.layer
 ORDER BY r.started_at, r.run_id, f.task, f.filter, g.layer

@@ -23,7 +23,7 @@ SELECT
 FROM top AS t
 JOIN failures AS f ON f.failure_id = t.failure_id
 JOIN runs AS r ON r.run_id = f.run_id
-WHERE t.relevance > 0 AND ($task::VARCHAR IS NULL OR f.task = $task::VARCHAR)
+WHERE t.relevance > 0 AND f.status <> 'right since' AND ($task::VARCHAR IS NULL OR f.task = $task::VARCHAR)
 GROUP BY r.run_id, r.model, f.task, t.token
 ORDER BY failures DESC, mean_relevance DESC, r.model, f.task, t.token
 LIMIT $limit::BIGINT
