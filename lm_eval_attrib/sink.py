@@ -8,14 +8,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import Self
 
 from .errors import NotWritable
 from .records import Accepted, Explanation, Run, TaskSummary
 from .tables import Batch, Tables
-
-if TYPE_CHECKING:
-    from typing_extensions import Self
 
 #: How a run ended; while it goes on, or if its process died, it is ``running``.
 ENDINGS = ("complete", "interrupted", "failed")
