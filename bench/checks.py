@@ -1,8 +1,8 @@
 """What the causal checks of a failure cost: ``python bench/checks.py``.
 
-Prints, for prompts of several lengths, how many prompts the checks run and how many forwards of the same prompt their time is
-worth (both at most 15 is the aim), for an answer that the first word turns and for one that nothing turns. The attribution
-itself is not counted; deletion curves, which are an extra, stand in a column of their own.
+Prints, for a decoder of Qwen3-0.6B's shape and prompts of several lengths, how many prompts the checks run and how many
+forwards of the same prompt their time is worth (at most 15 is the aim), for an answer that the first word turns and for one
+that nothing turns. The attribution itself is not counted; deletion curves, which are an extra, stand in a column of their own.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pathlib import Path
 import torch
 from lm_eval_attrib.lrp import Pair
 from lm_eval_attrib.lrp.interventions import MASKINGS, Masking
-from models import narrow_model
+from models import QWEN3, random_model
 from transformers import PreTrainedModel
 
 from lm_eval_attrib.labels import Thresholds
@@ -32,7 +32,8 @@ def subject(model: PreTrainedModel, length: int, seed: int) -> Subject:
     generator = torch.Generator().manual_seed(seed)
     ids = torch.randint(3, 4096, (length,), generator=generator)
     with torch.no_grad():
-        target, contrast = model(input_ids=ids[None]).logits[0, -1].topk(2).indices.tolist()
+        logits = model(input_ids=ids[None], logits_to_keep=1).logits[0, -1].topk(2)
+    target, contrast = logits.indices.tolist()
     blocks = model.config.num_hidden_layers
     heads = UnitTable(layer=[0] * 4, unit=[0, 1, 2, 3], position=[length - 1] * 4, relevance=[4.0, 3.0, 2.0, 1.0])
     return Subject(
@@ -44,21 +45,20 @@ def subject(model: PreTrainedModel, length: int, seed: int) -> Subject:
         relevant=frozenset({"evidence"}),
         layers=torch.rand(blocks + 1, length, generator=generator),
         heads=heads,
+        delta=float(logits.values[0] - logits.values[1]),
     )
 
 
-def seconds(run: Callable[[], object], repeats: int) -> float:
-    """The median processor time of ``repeats`` runs after one that warms up.
-
-    Not the least: a short run meets a quiet moment of a busy machine more easily than a long one.
-    """
-    run()
-    times = []
-    for _ in range(repeats):
-        start = time.process_time()
-        run()
-        times.append(time.process_time() - start)
-    return statistics.median(times)
+def seconds(candidates: dict[str, Callable[[], object]], repeats: int) -> dict[str, float]:
+    """Median seconds of each, taken in turns after one round that warms up: a slow spell of the machine meets all of them."""
+    times: dict[str, list[float]] = {name: [] for name in candidates}
+    for turn in range(repeats + 1):
+        for name, run in candidates.items():
+            start = time.perf_counter()
+            run()
+            if turn:
+                times[name].append(time.perf_counter() - start)
+    return {name: statistics.median(values) for name, values in times.items()}
 
 
 def cost(model: PreTrainedModel, length: int, masking: Masking, repeats: int, turned: bool) -> dict[str, float | bool]:
@@ -74,9 +74,15 @@ def cost(model: PreTrainedModel, length: int, masking: Masking, repeats: int, tu
         with torch.no_grad():
             return model(input_ids=ids, use_cache=False, logits_to_keep=1)
 
-    once = seconds(forward, 4 * repeats)
-    checks = seconds(lambda: verify(model, found, masking=masking), repeats)
-    both = seconds(lambda: verify(model, found, masking=masking, curves=True), repeats)
+    taken = seconds(
+        {
+            "forward": forward,
+            "checks": lambda: verify(model, found, masking=masking),
+            "with curves": lambda: verify(model, found, masking=masking, curves=True),
+        },
+        repeats,
+    )
+    once, checks, both = taken.values()
     done = verify(model, found, masking=masking, curves=True)
     return {
         "length": length,
@@ -102,13 +108,14 @@ def main() -> None:
     """Prints the table; ``--json`` also writes it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--lengths", type=int, nargs="+", default=[64, 256, 1024])
-    parser.add_argument("--width", type=int, default=256)
-    parser.add_argument("--blocks", type=int, default=6)
+    parser.add_argument("--blocks", type=int, default=4)
     parser.add_argument("--masking", choices=MASKINGS, default=DEFAULT_MASKING)
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--json", type=Path)
     given = parser.parse_args()
-    model = narrow_model(given.width, given.blocks, vocabulary=4096)
+    torch.set_num_threads(given.threads)
+    model = random_model(**{**QWEN3, "vocab_size": 4096}, num_hidden_layers=given.blocks)
     print(f"{'tokens':>7}{'turned':>8}{'rows':>6}{'forwards':>10}{'curve rows':>12}{'curve forwards':>16}{'one forward':>14}")
     rows = []
     for length in given.lengths:

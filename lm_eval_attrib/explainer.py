@@ -227,6 +227,8 @@ class Explainer:
             heads=explanation.heads,
             rival=None if rival is None else rival.tokens,
             completeness_gap=attribution.completeness_gap,
+            # What these two explain is what checks measure; other objectives explain something else of the same pair.
+            delta=attribution.delta_logit if found.pair.objective in ("logit_diff", "sequence") else None,
         )
         try:
             verified: Verification = verify(self.model, subject, seed=self._chance(found.failure))

@@ -57,8 +57,8 @@ class Thresholds:
             there pull attention away from these (figures in docs/labels.md).
         nodes, heads: how many of each are ablated at once: the same small number as words, because ablating much breaks any
             answer (of heads a tenth of the model's at most).
-        rows: prompts run for one failure at most, the unchanged one included: the cost in forwards (deletion curves, which are
-            off by default, come on top).
+        rows: prompts run for one failure at most. A changed run costs a little more than a plain one: these are worth at most
+            15 forwards (``bench/checks.py``; deletion curves, which are off by default, come on top).
     """
 
     max_words: int = 5
@@ -68,7 +68,7 @@ class Thresholds:
     shift_one: float = 6.0
     nodes: int = 5
     heads: int = 5
-    rows: int = 15
+    rows: int = 14
 
 
 @dataclass(frozen=True)

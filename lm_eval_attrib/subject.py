@@ -30,6 +30,7 @@ class Subject:
         heads: heads of the pruned graph, or all.
         rival: [n] relevance of the tokens under the other rule (CP-LRP), for the agreement of the two.
         completeness_gap: the attribution's own.
+        delta: Δℓ of the pair as the attribution found it (nats); None: a plain run will tell.
     """
 
     pair: Pair
@@ -44,6 +45,7 @@ class Subject:
     heads: UnitTable | None = None
     rival: Sequence[float] | Tensor | None = None
     completeness_gap: float | None = None
+    delta: float | None = None
 
     @property
     def length(self) -> int:

@@ -102,7 +102,7 @@ class _Checker:
     ) -> None:
         self.subject, self.probe, self.thresholds, self.rng = subject, probe, thresholds, rng
         self.blocks, self.heads = blocks, heads
-        self.delta = 0.0
+        self.delta: float = 0.0
         self.done: list[Experiment] = []
 
     def run(self) -> Decision:
@@ -126,11 +126,13 @@ class _Checker:
     # --- stages --------------------------------------------------------------------------------------------------
 
     def _masks(self) -> None:
-        """The plain run, and masks of more and more top-ranked words until the answer turns: mostly by the first or second."""
+        """Masks of more and more top-ranked words until the answer turns: mostly by the first or second."""
         most = min(self.thresholds.max_words, len(self.subject.ranked))
         top = [mask(self.subject, MASK_TOP, self.subject.ranked[:k]) for k in range(1, most + 1)]
-        self.delta, *after = self.probe([Variant(), *(item.variant for item in top[:1])]).tolist()
-        self._keep(top[:1], after)
+        known = self.subject.delta
+        found = self.probe([Variant()] * (known is None) + [item.variant for item in top[:1]]).tolist()
+        self.delta = found.pop(0) if known is None else known
+        self._keep(top[:1], found)
         for batch in (top[1:2], top[2:]):
             if self.delta > 0 and self._turned() is None:
                 self._measure(batch)

@@ -20,12 +20,14 @@ from torch.overrides import TorchFunctionMode
 
 from ..errors import ArgumentError, ModelError
 
-#: How a word is masked. ``attention``: no later token attends to it (its key column is −∞; its own row is still computed).
+#: How a word is masked. ``attention``: no token attends to it, itself included (what its own place then holds, nobody reads).
 #: ``mean``: its embeddings are replaced by the mean of the vocabulary's, which leaves the attention pattern its own.
 Masking: TypeAlias = Literal["attention", "mean"]
 MASKINGS: tuple[Masking, ...] = ("attention", "mean")
 
 _SOFTMAX: tuple[Callable[..., Tensor], ...] = (F.softmax, torch.softmax, Tensor.softmax)
+#: Added to the scores of a masked key: its weight is exactly 0, and a row with masked keys alone still has finite weights.
+_HIDDEN = -1e4
 #: Rows of a large vocabulary embedded at a time for its mean.
 _VOCABULARY_CHUNK = 8192
 
@@ -97,6 +99,33 @@ def intervene(
         sites.require(len(blocks))
 
 
+@dataclass(frozen=True)
+class _Columns:
+    """What is added to scores, by key, each [variants, keys]: ``hidden`` for every query, ``added`` for those outside."""
+
+    hidden: Tensor
+    added: Tensor
+    inside: Tensor
+
+    def bias(self, queries: int) -> Tensor:
+        """[variants, 1, queries, keys], written out."""
+        outside = 1 - self.inside[:, :queries]
+        return (self.hidden[:, None] + outside[:, :, None] * self.added[:, None])[:, None]
+
+    def within(self, query: Tensor, key: Tensor, value: Tensor, scale: float) -> tuple[Tensor, Tensor, Tensor]:
+        """The same without a mask of n² numbers: as two more dimensions of queries and keys, whose product is the bias.
+
+        So attention stays causal by itself, with the kernel that skips what is not seen. Values are widened by zeros: kernels
+        want one width.
+        """
+        asked = torch.stack([torch.ones_like(self.inside), 1 - self.inside], -1)
+        told = torch.stack([self.hidden, self.added], -1) / scale
+        query, key = (
+            torch.cat([x, more[:, None].expand(-1, x.shape[1], -1, -1)], -1) for x, more in ((query, asked), (key, told))
+        )
+        return query, key, F.pad(value, (0, query.shape[-1] - value.shape[-1]))
+
+
 class _AttentionSites(TorchFunctionMode):
     """Adds to attention scores, and multiplies attention outputs, inside the decoder blocks."""
 
@@ -106,9 +135,11 @@ class _AttentionSites(TorchFunctionMode):
         self.masked = masked and any(variant.masked for variant in variants)
         self.shifted = any(variant.shifted and variant.shift for variant in variants)
         self.heads = {block for variant in variants for block, _, _ in variant.heads}
-        self.acts = self.masked or self.shifted or bool(self.heads)
+        self.scores = self.masked or self.shifted
+        self.acts = self.scores or bool(self.heads)
         self.block: int | None = None
         self.met: set[int] = set()
+        self.columns: dict[tuple[Any, ...], _Columns] = {}
         self.biases: dict[tuple[Any, ...], Tensor] = {}
         #: Biases joined with the model's own mask, and that mask, so that it lives as long as its id is a key.
         self.joined: dict[tuple[Any, ...], tuple[Tensor, Tensor | None]] = {}
@@ -157,8 +188,12 @@ class _AttentionSites(TorchFunctionMode):
         enable_gqa: bool = False,
     ) -> Tensor:
         self.met.add(self._block(query))
-        bias = self._bias(query.shape[-2], key.shape[-2], query)
-        if bias is not None:
+        width = value.shape[-1]
+        if self.scores and is_causal and attn_mask is None and query.shape[-2] == key.shape[-2]:
+            scale = query.shape[-1] ** -0.5 if scale is None else scale
+            query, key, value = self._columns(key.shape[-2], query).within(query, key, value, scale)
+        elif self.scores:
+            bias = self._bias(query.shape[-2], key.shape[-2], query)
             attn_mask, is_causal = self._join(bias, attn_mask, is_causal), False
             if enable_gqa:  # grouped queries under a mask fall back to the kernel that holds all n² scores of every head
                 group = query.shape[1] // key.shape[1]
@@ -167,7 +202,7 @@ class _AttentionSites(TorchFunctionMode):
         output = F.scaled_dot_product_attention(
             query, key, value, attn_mask, dropout_p, is_causal, scale=scale, enable_gqa=enable_gqa
         )
-        return self._without_heads(output)
+        return self._without_heads(output[..., :width])
 
     def _join(self, bias: Tensor, mask: Tensor | None, causal: bool) -> Tensor:
         """The bias and the model's own mask as one additive mask; blocks that are given the same mask share it."""
@@ -188,33 +223,36 @@ class _AttentionSites(TorchFunctionMode):
         if scores.dim() != 4 or scores.shape[0] != len(self.variants) or keys - queries not in (0, 1):
             return func(scores, *args, **kwargs)
         self.met.add(self._block(scores))
-        bias = self._bias(queries, keys, scores)
+        changed = scores + self._bias(queries, keys, scores) if self.scores else scores
         # A zero row of weights is a zero output of the head, wherever the product with the values is taken.
-        return self._without_heads(func(scores if bias is None else scores + bias, *args, **kwargs))
+        return self._without_heads(func(changed, *args, **kwargs))
 
     def _block(self, operand: Tensor) -> int:
         _require_rows(operand, self.variants)
         assert self.block is not None
         return self.block
 
-    def _bias(self, queries: int, keys: int, like: Tensor) -> Tensor | None:
-        """[variants, 1, queries, keys] to add to attention scores; None when no variant changes them."""
-        if not (self.masked or self.shifted):
-            return None
+    def _columns(self, keys: int, like: Tensor) -> _Columns:
+        """What this block's scores get, by key."""
         assert self.block is not None
         active = tuple(variant.shift_blocks is None or self.block < variant.shift_blocks for variant in self.variants)
-        index = (queries, keys, like.dtype, like.device, active)
-        if index not in self.biases:
-            shape = (len(self.variants), 1, 1, keys)
-            shifts, inside, hidden = torch.zeros(shape, dtype=like.dtype), torch.zeros(shape).bool(), torch.zeros(shape).bool()
+        index = (keys, like.dtype, like.device, active)
+        if index not in self.columns:
+            added, inside = torch.zeros(len(self.variants), keys), torch.zeros(len(self.variants), keys)
+            hidden = torch.zeros(len(self.variants), keys)
             for row, variant in enumerate(self.variants):
-                shifts[row, ..., list(variant.shifted)] = variant.shift if active[row] else 0.0
-                inside[row, ..., list(variant.shifted)] = True
-                hidden[row, ..., list(variant.masked if self.masked else ())] = True
-            later = torch.ones(queries, keys, dtype=torch.bool, device=like.device).tril(-1)
-            kept = inside[..., :queries].transpose(-1, -2).to(like.device)  # rows of queries that are shifted themselves
-            bias = shifts.to(like.device).expand(-1, -1, queries, -1).masked_fill(kept, 0.0)
-            self.biases[index] = bias.masked_fill(hidden.to(like.device) & later, -torch.inf)
+                added[row, list(variant.shifted)] = variant.shift if active[row] else 0.0
+                inside[row, list(variant.shifted)] = 1.0
+                hidden[row, list(variant.masked if self.masked else ())] = _HIDDEN
+            self.columns[index] = _Columns(*(one.to(like) for one in (hidden, added, inside)))
+        return self.columns[index]
+
+    def _bias(self, queries: int, keys: int, like: Tensor) -> Tensor:
+        """[variants, 1, queries, keys] to add to attention scores."""
+        columns = self._columns(keys, like)
+        index = (queries, id(columns))
+        if index not in self.biases:
+            self.biases[index] = columns.bias(queries)
         return self.biases[index]
 
     def _without_heads(self, output: Tensor) -> Tensor:

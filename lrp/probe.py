@@ -13,8 +13,10 @@ from .decoder import Decoder, quiet
 from .interventions import Masking, Variant, intervene
 from .pair import Pair
 
-#: Tokens of all rows together that run in one forward: more bring no speed, and an attention bias takes rows · n² numbers.
-_BATCH_TOKENS = 8192
+#: Tokens of all rows together that run in one forward, on a GPU and elsewhere: more bring no speed (on a CPU they cost some,
+#: for what is computed between two products no longer stays in its caches).
+_BATCH_TOKENS = {"cuda": 8192}
+_BATCH_TOKENS_ELSEWHERE = 2048
 
 
 class Probe:
@@ -28,7 +30,7 @@ class Probe:
         pair: has a contrast; its ids are unpadded.
         masking: how words are masked, see :data:`~.interventions.Masking`.
         left_out: positions (special tokens) that the mean of an ablated hidden state leaves out.
-        batch_tokens: at most this many tokens in one forward (always at least one row).
+        batch_tokens: at most this many tokens in one forward (always at least one row); None: by the device.
 
     Attributes:
         rows: prompts run so far, a row of a batch each: the cost in forwards of the same prompt. A ``sequence`` pair's plain
@@ -46,7 +48,7 @@ class Probe:
         *,
         masking: Masking = "attention",
         left_out: Sequence[int] = (),
-        batch_tokens: int = _BATCH_TOKENS,
+        batch_tokens: int | None = None,
     ) -> None:
         if pair.attention_mask is not None and not all(pair.attention_mask):
             raise ArgumentError("a checked prompt has no padding: pass the ids of its real tokens only")
@@ -60,9 +62,9 @@ class Probe:
         self.pair = pair
         self.masking = masking
         self.left_out = tuple(left_out)
-        self.batch_tokens = batch_tokens
         self.rows = 0
         self._decoder = Decoder(model)
+        self.batch_tokens = batch_tokens or _BATCH_TOKENS.get(self._decoder.device.type, _BATCH_TOKENS_ELSEWHERE)
         self._keeps_logits = "logits_to_keep" in inspect.signature(model.forward).parameters
 
     def __call__(self, variants: Sequence[Variant]) -> Tensor:

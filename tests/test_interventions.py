@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import pytest
 import torch
@@ -15,6 +16,7 @@ from lm_eval_attrib.lrp.pair import Pair
 from lm_eval_attrib.lrp.probe import Probe
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
 from transformers import PreTrainedModel
 
 from lm_eval_attrib.errors import ArgumentError, ModelError
@@ -103,7 +105,7 @@ def test_one_attention_by_hand(form: str) -> None:
     for row, variant in enumerate(variants):
         for head in range(4):
             for query in range(6):
-                keys = [i for i in range(query + 1) if i not in variant.masked or i == query]
+                keys = [i for i in range(query + 1) if i not in variant.masked]
                 scores = torch.stack([q[row, head, query] @ k[row, head // 2, i] / 2 for i in keys])
                 moved = [i in variant.shifted and query not in variant.shifted for i in keys]
                 scores += variant.shift * torch.tensor(moved).double()
@@ -212,9 +214,45 @@ def test_shifts_reach_as_many_blocks_as_asked() -> None:
     assert len({round(float(delta), 9) for delta in (before, one, every)}) == 3
 
 
-def test_masking_the_explained_position_by_attention_changes_nothing() -> None:
-    before, after = Probe(FAMILIES["llama"].build(), PAIR)([Variant(), Variant(masked=(LAST,))])
-    torch.testing.assert_close(before, after)
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+def test_masking_the_explained_position_hides_it_from_itself_alone(attention: str) -> None:
+    model = FAMILIES["llama"].build(attention)
+    mask = torch.zeros(len(IDS), len(IDS), dtype=torch.float64).masked_fill(torch.ones(11, 11).triu(1) > 0, -torch.inf)
+    mask[LAST, LAST] = -torch.inf
+    expected = plain(model, input_ids=torch.tensor([IDS]), attention_mask=mask[None, None])
+    torch.testing.assert_close(Probe(model, PAIR)([Variant(masked=(LAST,))]), expected, rtol=0, atol=1e-12)
+
+
+def test_words_that_open_the_prompt_can_be_masked() -> None:
+    """Their own rows see masked keys alone; what the others make of it stays finite, and is as if the words were not there."""
+    model = FAMILIES["llama"].build()
+    mask = torch.zeros(len(IDS), len(IDS), dtype=torch.float64).masked_fill(torch.ones(11, 11).triu(1) > 0, -torch.inf)
+    mask[2:, :2] = -torch.inf
+    expected = plain(model, input_ids=torch.tensor([IDS]), attention_mask=mask[None, None])
+    torch.testing.assert_close(Probe(model, PAIR)([Variant(masked=(0, 1))]), expected, rtol=0, atol=1e-12)
+
+
+class _Watch(TorchFunctionMode):
+    """Keeps the masks that fused attention is given in the end."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.masks: list[Tensor | None] = []
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if func is F.scaled_dot_product_attention:
+            self.masks.append(args[3])
+        return func(*args, **(kwargs or {}))
+
+
+def test_causal_attention_is_given_no_mask() -> None:
+    """What changes scores of causal attention takes no memory that grows with n²."""
+    probe = Probe(FAMILIES["llama"].build(), PAIR)
+    with _Watch() as watch:
+        probe([Variant(masked=(3,)), Variant(shifted=(1, 6), shift=3.0)])
+    assert watch.masks == [None] * 3
 
 
 def test_sequence_measures_both_continuations() -> None:

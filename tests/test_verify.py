@@ -11,8 +11,10 @@ import torch
 from families import FAMILIES, tokens
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from lm_eval_attrib.lrp import Engine
 from lm_eval_attrib.lrp.interventions import Variant
 from lm_eval_attrib.lrp.pair import Pair
+from lm_eval_attrib.lrp.probe import Probe
 from torch import Tensor, nn
 
 from lm_eval_attrib import verify as verify_module
@@ -93,7 +95,7 @@ def test_a_neglected_instruction(monkeypatch: pytest.MonkeyPatch) -> None:
     def world(variant: Variant) -> float:
         return -1.0 if NAME in variant.masked or (NAME in variant.shifted and variant.shift > 0) else 4.0
 
-    found = checked(world, monkeypatch)
+    found = checked(world, monkeypatch, subject(delta=4.0))
     assert (found.label, found.pattern) == ("M-IA", "URT")
     raised, lowered = rows(found, RAISE)[0], rows(found, LOWER)[0]
     assert (raised.amount, raised.turned, raised.control_turned) == (3.0, True, 0.0)
@@ -254,3 +256,24 @@ def test_what_cannot_be_checked_says_so() -> None:
     model, given_subject = real()
     with pytest.raises(ArgumentError, match="no contrast"):
         verify(model, replace(given_subject, pair=replace(given_subject.pair, contrast=None)))
+
+
+@pytest.mark.parametrize("objective", ["logit_diff", "sequence"])
+def test_what_the_attribution_found_is_what_a_plain_run_gives(objective: str) -> None:
+    """So that the plain run need not be made again."""
+    model = FAMILIES["qwen3"].build()
+    ends = {"target_ids": (5, 9, 11), "contrast_ids": (7, 3)} if objective == "sequence" else {}
+    pair = Pair(tokens(N), 5, 7, objective=objective, **ends)
+    [found] = Engine(model).attribute([pair])
+    [plain] = Probe(model, pair)([Variant()]).tolist()
+    assert found.delta_logit == pytest.approx(plain, abs=1e-10)
+
+
+def test_a_known_difference_is_not_measured_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    def world(variant: Variant) -> float:
+        return -1.0 if TRIGGER in variant.masked else 4.0
+
+    known, measured = (checked(world, monkeypatch, subject(delta=delta)) for delta in (4.0, None))
+    assert known.label == measured.label
+    assert [row.delta_before for row in known.checks] == [4.0] * len(known.checks)
+    assert known.rows == measured.rows - 1
