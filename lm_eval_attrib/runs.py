@@ -46,7 +46,7 @@ def describe(
         identity = {**common, **({"variant": variant} if variant else {})}
         identifier = run_id(name, kept, settings.rule, settings.objective, identity)
         known = (before or {}).get(identifier, {}).get("tasks", {})
-        if all(known.get(task, own) == own for task, own in tasks.items()):
+        if all(known.get(task, posed) == posed for task, posed in tasks.items()):
             break
     return Run(
         run_id=identifier,

@@ -118,8 +118,9 @@ class _Columns:
         So attention stays causal by itself, with the kernel that skips what is not seen. Values are widened by zeros: kernels
         want one width.
         """
-        asked = torch.stack([torch.ones_like(self.inside), 1 - self.inside], -1)
-        told = torch.stack([self.hidden, self.added], -1) / scale
+        # What undoes the kernel's scale stands with the queries: with the keys, a hidden one would overflow in float16.
+        asked = torch.stack([torch.ones_like(self.inside), 1 - self.inside], -1) / scale
+        told = torch.stack([self.hidden, self.added], -1)
         query, key = (
             torch.cat([x, more[:, None].expand(-1, x.shape[1], -1, -1)], -1) for x, more in ((query, asked), (key, told))
         )
