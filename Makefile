@@ -13,8 +13,8 @@ VENV   ?= .venv
 OUT    ?= out
 TESTS  ?= tests
 # What is run with the oldest versions of everything too: the seam, the store, and what of the engine hangs on transformers.
-OLDEST ?= $(addprefix tests/test_,plugin.py model.py harness.py harness_seam.py harness_commands.py store.py store_schema.py \
-    store_queries.py settings.py cli.py report_pages.py lrp_refusals.py lrp_memory.py lrp_objectives.py)
+OLDEST ?= $(addprefix tests/,harness store/test_store.py store/test_schema.py store/test_queries.py house/test_plugin.py \
+    house/test_settings.py commands/test_cli.py reports/test_pages.py lrp/test_refusals.py lrp/test_memory.py lrp/test_objectives.py)
 
 BIN     := $(abspath $(VENV))/bin
 SOURCES := lm_eval_attrib lrp reports tasks

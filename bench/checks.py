@@ -17,14 +17,14 @@ from pathlib import Path
 
 import torch
 from lm_eval_attrib.lrp import Pair
-from lm_eval_attrib.lrp.interventions import MASKINGS, Masking
+from lm_eval_attrib.lrp.intervention.interventions import MASKINGS, Masking
 from models import QWEN3, random_model
 from transformers import PreTrainedModel
 
-from lm_eval_attrib.labels import Thresholds
+from lm_eval_attrib.checks.explained_prompt import Subject
+from lm_eval_attrib.checks.labels import Thresholds
+from lm_eval_attrib.checks.runner import DEFAULT_MASKING, verify
 from lm_eval_attrib.records import UnitTable
-from lm_eval_attrib.subject import Subject
-from lm_eval_attrib.verify import DEFAULT_MASKING, verify
 
 
 def subject(model: PreTrainedModel, length: int, seed: int) -> Subject:

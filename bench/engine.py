@@ -29,7 +29,7 @@ from typing import Any
 
 import torch
 from lm_eval_attrib.lrp import Engine, Pair
-from lm_eval_attrib.lrp.memory import plan, readable
+from lm_eval_attrib.lrp.memory.plan import plan, readable
 from models import QWEN3, random_model
 from transformers import PreTrainedModel, Qwen3ForCausalLM
 

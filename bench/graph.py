@@ -23,8 +23,8 @@ from typing import Any
 import torch
 from engine import prompt, seconds
 from lm_eval_attrib.lrp import Engine, GraphRequest, Pair
-from lm_eval_attrib.lrp.objectives import passes
-from lm_eval_attrib.lrp.sweep import Batch, LocalGraph
+from lm_eval_attrib.lrp.sweep.objectives import passes
+from lm_eval_attrib.lrp.sweep.sweep import Batch, LocalGraph
 from models import QWEN3, random_model
 from torch import Tensor
 

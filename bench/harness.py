@@ -23,7 +23,7 @@ import torch
 from lm_eval.models.huggingface import HFLM
 from lm_eval.tasks import TaskManager
 
-from lm_eval_attrib.model import AttribHFLM
+from lm_eval_attrib.harness.model import AttribHFLM
 
 ROOT = Path(__file__).resolve().parents[1]
 TASKS = {

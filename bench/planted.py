@@ -36,7 +36,7 @@ import lm_eval.evaluator
 import torch
 from lm_eval.tasks import TaskManager
 from lm_eval_attrib.lrp import METHODS, Engine, Pair
-from lm_eval_attrib.lrp.faithfulness import (
+from lm_eval_attrib.lrp.intervention.faithfulness import (
     deletion_curves,
     hit_at,
     ranking,
@@ -44,13 +44,13 @@ from lm_eval_attrib.lrp.faithfulness import (
     word_relevance,
     words_until_turned,
 )
-from lm_eval_attrib.lrp.probe import Probe
+from lm_eval_attrib.lrp.intervention.probe import Probe
 from lm_eval_attrib.tasks.planted import GROUP, LONG_GROUP, model_path, task_path
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
-from lm_eval_attrib.model import AttribHFLM
-from lm_eval_attrib.segments import words as words_of
-from lm_eval_attrib.store import Store
+from lm_eval_attrib.harness.model import AttribHFLM
+from lm_eval_attrib.prompt.segments import words as words_of
+from lm_eval_attrib.store.database import Store
 
 #: Causes that are words of the prompt pushing the model to the wrong answer. In ``neglected`` the word that is at fault has no
 #: push of its own (it is ignored): there the named word is the one that the wrong answer was copied from. Told apart, too.

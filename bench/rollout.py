@@ -18,8 +18,8 @@ import torch
 from models import narrow_model
 from transformers import AutoModelForCausalLM, GenerationConfig, PreTrainedModel
 
-from lm_eval_attrib.contrast.greedy import Continuer
 from lm_eval_attrib.contrast.rollout import ALTERNATIVES
+from lm_eval_attrib.contrast.trial.greedy import Continuer
 
 
 def load(path: str | None, width: int, blocks: int) -> PreTrainedModel:

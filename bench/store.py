@@ -20,19 +20,9 @@ from pathlib import Path
 import duckdb
 import numpy as np
 
-from lm_eval_attrib.records import (
-    Check,
-    Continuation,
-    Contrast,
-    Explanation,
-    Failure,
-    PairFigures,
-    Run,
-    SegmentSum,
-    TokenTable,
-)
-from lm_eval_attrib.shards import ShardWriter, merge
-from lm_eval_attrib.store import Store
+from lm_eval_attrib.records import Check, Continuation, Contrast, Explanation, Failure, PairFigures, Run, SegmentSum, TokenTable
+from lm_eval_attrib.store.database import Store
+from lm_eval_attrib.store.shards import ShardWriter, merge
 
 RUN = Run("bench", "model", {}, "float32", 1, "attnlrp", "logit_diff", {})
 

@@ -21,12 +21,18 @@ from pathlib import Path
 
 import torch
 from lm_eval_attrib.lrp import METHODS, Engine, Pair
-from lm_eval_attrib.lrp.faithfulness import curve_counts, deletion_curves, ranking, word_relevance, words_until_turned
-from lm_eval_attrib.lrp.interventions import MASKINGS
-from lm_eval_attrib.lrp.probe import Probe
+from lm_eval_attrib.lrp.intervention.faithfulness import (
+    curve_counts,
+    deletion_curves,
+    ranking,
+    word_relevance,
+    words_until_turned,
+)
+from lm_eval_attrib.lrp.intervention.interventions import MASKINGS
+from lm_eval_attrib.lrp.intervention.probe import Probe
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
-from lm_eval_attrib.segments import words as words_of
+from lm_eval_attrib.prompt.segments import words as words_of
 
 NAMES = ("Lily", "Tim", "Timmy", "Tom", "Max", "Sam", "Mia", "Ben", "Benny", "Jack", "Sue", "Lucy", "Spot", "Anna")
 OBJECTS = ("ball", "box", "tree", "dog", "cat", "bird", "rock", "car", "bug", "bunny", "boat", "train", "flower", "cake", "toy")

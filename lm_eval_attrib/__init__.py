@@ -10,17 +10,18 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .compare import compare
+    from .commands.compare import compare
     from .errors import AttribError
-    from .explain import ExplainReport, explain_run, preflight
-    from .explainer import Explainer
+    from .evaluation.samples import attribute_samples
+    from .explain.explainer import Explainer
+    from .explain.run import explain_run, preflight
+    from .explain.session import ExplainReport
+    from .harness.model import AttribHFLM
     from .lrp import Attribution, Engine, Pair
-    from .model import AttribHFLM
     from .records import Contrast, Explanation, Failure, NoPair, Run, TaskSummary
     from .reports.html import write_report
-    from .samples import attribute_samples
     from .settings import Settings
-    from .store import Store
+    from .store.database import Store
 
 __all__ = [
     "AttribError",
@@ -47,24 +48,24 @@ __all__ = [
 
 _HOMES = {
     "AttribError": "errors",
-    "AttribHFLM": "model",
+    "AttribHFLM": "harness.model",
     "Attribution": "lrp",
     "Contrast": "records",
     "Engine": "lrp",
-    "ExplainReport": "explain",
-    "Explainer": "explainer",
+    "ExplainReport": "explain.session",
+    "Explainer": "explain.explainer",
     "Explanation": "records",
     "Failure": "records",
     "NoPair": "records",
     "Pair": "lrp",
     "Run": "records",
     "Settings": "settings",
-    "Store": "store",
+    "Store": "store.database",
     "TaskSummary": "records",
-    "attribute_samples": "samples",
-    "compare": "compare",
-    "explain_run": "explain",
-    "preflight": "explain",
+    "attribute_samples": "evaluation.samples",
+    "compare": "commands.compare",
+    "explain_run": "explain.run",
+    "preflight": "explain.run",
     "write_report": "reports.html",
 }
 

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from . import rows
+from .commands import rows
 from .errors import ArgumentError, AttribError
 
 if TYPE_CHECKING:
-    from .explain import ExplainReport
+    from .explain.run import ExplainReport
 
 FILE = click.Path(path_type=Path)
 FORMAT = click.option(
@@ -63,7 +63,7 @@ def run(arguments: tuple[str, ...]) -> None:
 @DEVICE
 def attribute(samples: tuple[str, ...], model_args: str, db: Path | None, task: str | None, device: str | None) -> None:
     """Explain the failures of an earlier run logged with --log_samples, whichever backend answered, under a local model."""
-    from .samples import attribute_samples
+    from .evaluation.samples import attribute_samples
 
     _ended(attribute_samples(_expanded(samples), model_args, database=db, task=task, device=device))
 
@@ -85,7 +85,7 @@ def report(database: Path, out: Path, run_id: str | None) -> None:
 @FORMAT
 def sql(database: Path, text: str, form: rows.Format) -> None:
     """Run one SQL query. The file is opened read-only, and SQL reaches no other file and no network."""
-    from .store import Store
+    from .store.database import Store
 
     with Store.open(database) as store:
         click.echo(rows.render(*rows.of(store.sql(text)), form))
@@ -99,7 +99,7 @@ def sql(database: Path, text: str, form: rows.Format) -> None:
 def query(database: Path, name: str | None, given: tuple[str, ...], form: rows.Format) -> None:
     """Run a named query, the same that the pages use. Without NAME, list them with their parameters."""
     from .reports import queries
-    from .store import Store
+    from .store.database import Store
 
     if name is None:
         listed = [(one.name, one.summary, ", ".join(one.parameters)) for one in queries.load_all()]
@@ -114,8 +114,8 @@ def query(database: Path, name: str | None, given: tuple[str, ...], form: rows.F
 @click.argument("failure_id")
 def show(database: Path, failure_id: str) -> None:
     """Print one failure: pair, top tokens, the label and the sentence that explains it. The beginning of an id is enough."""
-    from .show import describe
-    from .store import Store
+    from .commands.show import describe
+    from .store.database import Store
 
     with Store.open(database) as store:
         click.echo(describe(store, failure_id))
@@ -129,7 +129,7 @@ def show(database: Path, failure_id: str) -> None:
 @click.option("--trust_remote_code", is_flag=True, help="Let the model's own code run.")
 def doctor(model: str, tokens: int, rule: str, dtype: str, trust_remote_code: bool) -> None:
     """Will MODEL fit, and is there a rule for each of its operations? No weights are loaded."""
-    from .doctor import diagnose, told
+    from .commands.doctor import diagnose, told
 
     click.echo(told(diagnose(model, tokens, rule=rule, dtype=dtype, trust_remote_code=trust_remote_code)))
 
@@ -140,7 +140,7 @@ def doctor(model: str, tokens: int, rule: str, dtype: str, trust_remote_code: bo
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 def demo(out: Path, limit: int | None, arguments: tuple[str, ...]) -> None:
     """Evaluate and explain a small model that fails for planted reasons. Offline. ARGUMENTS, after --, go to lm_eval."""
-    from .demo import demonstrate
+    from .commands.demo import demonstrate
 
     done = demonstrate(out, limit, arguments)
     click.echo("\nFailures by task\n" + rows.render(*done.by_task))
@@ -155,7 +155,7 @@ def demo(out: Path, limit: int | None, arguments: tuple[str, ...]) -> None:
 @DEVICE
 def compare(database: Path, run_id: str | None, model_args: str, device: str | None) -> None:
     """Explain the same pairs under another model, size or checkpoint, as another run of the same database."""
-    from .compare import compare as compare_runs
+    from .commands.compare import compare as compare_runs
 
     _ended(compare_runs(database, model_args, run_id=run_id, device=device))
 
@@ -168,7 +168,7 @@ def compare(database: Path, run_id: str | None, model_args: str, device: str | N
 @click.option("--tokenizer", help="The model's tokenizer, where the run's model cannot be found under its name.")
 def annotate(database: Path, out: Path | None, file: Path | None, run_id: str | None, tokenizer: str | None) -> None:
     """Mark pairs by hand: --export a CSV of responses with numbered tokens, fill it in, --import it."""
-    from . import annotate as annotations
+    from .commands import annotate as annotations
 
     if (out is None) == (file is None):
         raise ArgumentError("annotate takes one of --export FILE and --import FILE.")

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from typing import Any
 
 MODEL_NAME = "attrib-hf"
-TARGET = "lm_eval_attrib.model:AttribHFLM"
+TARGET = "lm_eval_attrib.harness.model:AttribHFLM"
 
 
 def autoload() -> None:

@@ -8,11 +8,11 @@ from __future__ import annotations
 from .attribution import Attribution, TopToken, Units
 from .audit import Audit
 from .engine import Engine
-from .graph import AttributionGraph, GraphRequest
-from .objectives import OBJECTIVES
+from .graph.subgraph import Edge, Graph
+from .graph.visitor import AttributionGraph, GraphRequest
 from .pair import Pair
-from .rules import METHODS
-from .subgraph import Edge, Graph
+from .rules.tables import METHODS
+from .sweep.objectives import OBJECTIVES
 
 __all__ = [
     "METHODS",

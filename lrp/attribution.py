@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 
 if TYPE_CHECKING:
-    from .graph import AttributionGraph
+    from .graph.visitor import AttributionGraph
 
 
 @dataclass(frozen=True)

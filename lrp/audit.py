@@ -12,11 +12,11 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import NonFiniteRelevance, NoRule, NotDecoderOnly
-from .activations import Activations
-from .decoder import BlockCall, Decoder, cut
-from .mode import RuleMode, carries_gradient
-from .rules import Function, Rule
-from .streaming import require_streamable
+from .decoder.blocks import BlockCall, Decoder, cut
+from .decoder.streaming import require_streamable
+from .rules.activations import Activations
+from .rules.mode import RuleMode, carries_gradient
+from .rules.tables import Function, Rule
 
 #: Tokens of the probe: enough to tell a causal model from one that is not, short enough to cost nothing.
 PROBE_TOKENS = 6

@@ -12,19 +12,19 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import ArgumentError, OutOfMemory
-from . import memory as plans
-from .activations import Activations
-from .assemble import assemble, without_padding
 from .attribution import Attribution
 from .audit import Audit, audit
-from .batches import Request, batches
-from .decoder import Decoder, cut, quiet
-from .graph import GraphRequest, GraphVisitor
-from .mode import Observer, RuleMode
-from .objectives import passes
+from .decoder.blocks import Decoder, cut, quiet
+from .graph.visitor import GraphRequest, GraphVisitor
+from .memory import plan as plans
 from .pair import Pair
-from .rules import METHODS, TABLES
-from .sweep import MEMORY_MODES, Batch, MemoryMode, PassResult, Sweep, Visitor
+from .rules.activations import Activations
+from .rules.mode import Observer, RuleMode
+from .rules.tables import METHODS, TABLES
+from .sweep.assemble import assemble, without_padding
+from .sweep.batches import Request, batches
+from .sweep.objectives import passes
+from .sweep.sweep import MEMORY_MODES, Batch, MemoryMode, PassResult, Sweep, Visitor
 
 log = logging.getLogger(__name__)
 

@@ -14,7 +14,7 @@ class Pair:
         input_ids: The n token ids up to and including the explained position p (the last one).
         target: Id of the token whose logit is explained.
         contrast: Id of the token that should have won; None only for objectives that name none (``max_logit``, …).
-        objective: One of :data:`~lm_eval_attrib.lrp.objectives.OBJECTIVES`.
+        objective: One of :data:`~lm_eval_attrib.lrp.sweep.objectives.OBJECTIVES`.
         target_ids: For ``sequence``: all ids of the wrong continuation.
         contrast_ids: For ``sequence``: all ids of the right continuation.
         attention_mask: 1 for real tokens, 0 for padding on the left; None means no padding. Padding gets relevance 0.

@@ -10,7 +10,7 @@ import jinja2
 from tqdm import tqdm
 
 from ..errors import ReportError
-from ..store import Store
+from ..store.database import Store
 from .context import FailurePage, IndexPage, Page, TaskPage
 from .failure import failure_page
 from .folder import Folder

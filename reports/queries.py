@@ -16,7 +16,7 @@ from typing import Any
 import pyarrow as pa
 
 from ..errors import ArgumentError
-from ..store import Store
+from ..store.database import Store
 
 _PARAMETER = re.compile(r"^-- \$(?P<name>\w+)(?: = (?P<default>.+?))?: (?P<meaning>.+)$")
 

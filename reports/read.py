@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..store import Store
+from ..store.database import Store
 from . import queries
 
 Row = Mapping[str, Any]

@@ -116,7 +116,7 @@ def pipeline(monkeypatch: pytest.MonkeyPatch) -> Recorder:
     """Keeps what the seam hands over, and explains nothing."""
     from evaluating import Recorder
 
-    from lm_eval_attrib import explain
+    from lm_eval_attrib.explain import run as explain
 
     recorder = Recorder()
     monkeypatch.setattr(explain, "explain_run", recorder)

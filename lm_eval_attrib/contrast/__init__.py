@@ -9,9 +9,9 @@ from .answer import Answer
 from .choice import Choice, as_sequence, needs_sequence
 from .judge import Judge, Judges
 from .prefix import Prefix
-from .protocol import Annotation, Ballot, Budget, JudgePanel, Lookup, Strategy, Verdict, Workbench
 from .reference import Reference
 from .rollout import Rollout
+from .strategy import Annotation, Ballot, Budget, JudgePanel, Lookup, Strategy, Verdict, Workbench
 
 __all__ = [
     "STRATEGIES",

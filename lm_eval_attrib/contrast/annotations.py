@@ -9,9 +9,9 @@ from pathlib import Path
 
 from ..errors import ArgumentError
 from ..records import Contrast, Failure, NoPair
-from .continuing import continue_with
-from .protocol import Annotation, Workbench
-from .response import read_response
+from .response.read import read_response
+from .response.retokenise import continue_with
+from .strategy import Annotation, Workbench
 
 #: Columns of the file. A person fills in the last three.
 COLUMNS = ("failure_id", "task", "doc_id", "prompt", "gold", "tokens", "token", "contrast", "comment")

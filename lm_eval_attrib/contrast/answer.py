@@ -5,14 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from ..profiles import AnswerForm, field_texts
+from ..prompt.profiles import AnswerForm, field_texts
+from ..prompt.spans import shared_length
 from ..records import Contrast, Failure, NoPair
-from ..tokens import shared_length
-from .continuing import added, continue_with
-from .extraction import Place, locate
-from .forms import nearest_form, same_value
-from .protocol import Workbench
-from .response import Response, read_response
+from .response.answer_forms import nearest_form, same_value
+from .response.extraction import Place, locate
+from .response.read import Response, read_response
+from .response.retokenise import added, continue_with
+from .strategy import Workbench
 
 #: Characters after the answer that are kept behind the gold answer, to know how it would have ended.
 _TAIL = 12

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from ..prompt.spans import shared_length
 from ..records import Continuation, Contrast, Failure, NoPair
-from ..tokens import shared_length
-from .protocol import Workbench
+from .strategy import Workbench
 
 #: Metrics that compare choices per character or per byte, and how long a choice then counts.
 _LENGTHS = {

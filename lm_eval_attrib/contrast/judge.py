@@ -17,10 +17,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from ..errors import ArgumentError
 from ..records import Contrast, Failure, NoPair
 from .answer import gold_answers
-from .continuing import continue_with
-from .protocol import Ballot, Workbench
 from .reference import reference_texts
-from .response import read_response
+from .response.read import read_response
+from .response.retokenise import continue_with
+from .strategy import Ballot, Workbench
 
 #: Environment variables that may hold the endpoint's key, the first that is set.
 KEYS = ("LM_EVAL_ATTRIB_JUDGE_KEY", "OPENAI_API_KEY")

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from ..prompt.spans import INCOMPLETE
 from ..records import Contrast, Failure, NoPair
-from ..tokens import INCOMPLETE
-from .continuing import added
-from .instructions import Rule, rules
-from .protocol import Workbench
-from .response import Response, read_response
+from .ifeval.instructions import Rule, rules
+from .response.read import Response, read_response
+from .response.retokenise import added
+from .strategy import Workbench
 
 #: Tokens that are looked at, in the model's order, for one that keeps the instruction possible.
 _RANKED = 1000

@@ -8,15 +8,15 @@ from dataclasses import dataclass
 from difflib import SequenceMatcher
 
 from ..errors import ModelError
-from ..profiles import field_texts
+from ..prompt.profiles import field_texts
+from ..prompt.spans import shared_length
 from ..records import Contrast, Failure, NoPair
-from ..tokens import shared_length
 from .answer import gold_answers
-from .continuing import added, continue_with
-from .greedy import Continuer
-from .protocol import Workbench
-from .response import Response, read_response
-from .verdict import Court
+from .response.read import Response, read_response
+from .response.retokenise import added, continue_with
+from .strategy import Workbench
+from .trial.greedy import Continuer
+from .trial.judging import Court
 
 #: References that are compared with a response, the most alike first.
 _REFERENCES = 3

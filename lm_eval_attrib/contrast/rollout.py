@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 
 from ..records import Contrast, Failure, NoPair
 from .answer import gold_answers
-from .continuing import continue_with
-from .greedy import Continuer
-from .protocol import Workbench
-from .response import Response, read_response
-from .verdict import Court
+from .response.read import Response, read_response
+from .response.retokenise import continue_with
+from .strategy import Workbench
+from .trial.greedy import Continuer
+from .trial.judging import Court
 
 #: Alternatives tried at a place: the k highest tokens but the one the model took.
 ALTERNATIVES = 10

@@ -1,0 +1,254 @@
+"""Causal checks of one explained failure: is what the attribution ranks high what makes the model answer wrong?
+
+Each check changes the prompt's forward where the attribution points, and where chance does (its control), and measures Δℓ
+again. A label is decided from these figures alone (:mod:`.labels`), within a budget of prompts run.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from torch import nn
+
+from ..lrp.intervention.faithfulness import curve_counts, deletion_curves, ranking, word_relevance
+from ..lrp.intervention.interventions import Masking, Variant
+from ..lrp.intervention.probe import Probe
+from ..records import Check, Trust
+from .experiments import Experiment, ablate_heads, ablate_nodes, mask, shift
+from .explained_prompt import Subject
+from .labels import (
+    ABLATE_HEADS,
+    ABLATE_NODES,
+    CHECKS,
+    DELETION,
+    LOWER,
+    MASK_OUTSIDE,
+    MASK_TOP,
+    RAISE,
+    Decision,
+    Thresholds,
+    convincing,
+    decide,
+)
+from .trust import rank_agreement, trust
+
+#: How words are masked unless asked otherwise; docs/labels.md has the figures that speak for it.
+DEFAULT_MASKING: Masking = "attention"
+
+#: Relevant segments whose attention is raised one by one.
+_MOST_SEGMENTS = 3
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What the checks of one failure came to; ``rows`` is their cost in forwards of the same prompt, curves not included."""
+
+    checks: tuple[Check, ...]
+    label: str | None
+    pattern: str | None
+    label_reason: str
+    trust: Trust
+    rows: int = 0
+    #: Rows that the deletion curves took on top, when they were asked for.
+    curve_rows: int = 0
+    #: Normalised area between the deletion curves (:attr:`~.lrp.faithfulness.DeletionCurves.area`).
+    area: float | None = None
+
+
+def verify(
+    model: nn.Module,
+    subject: Subject,
+    thresholds: Thresholds | None = None,
+    *,
+    masking: Masking = DEFAULT_MASKING,
+    curves: bool = False,
+    seed: int = 0,
+) -> Verification:
+    """Check one explanation by experiment, label the failure, and say how far the explanation can be trusted.
+
+    Args:
+        model: the model that failed, resident or dispatched; it is as before afterwards.
+        subject: the explained failure.
+        thresholds: every number that matters; None takes the defaults.
+        masking: how words are masked.
+        curves: also run both deletion curves. They take up to 26 rows more, so they are no part of the budget of checks: they
+            compare methods, while one failure's label needs their first five points only, which the checks are.
+        seed: chance of the controls; the same seed draws the same places.
+
+    Raises:
+        ArgumentError: the pair has no contrast, or is padded.
+        ModelError: the model computes attention in a way that cannot be changed (:mod:`.lrp.interventions`).
+    """
+    thresholds = thresholds or Thresholds()
+    probe = Probe(model, subject.pair, masking=masking, left_out=sorted(subject.specials))
+    checker = _Checker(subject, probe, thresholds, random.Random(seed), *_size(model))
+    decision = checker.run()
+    checks = checker.checks()
+    rows, area = probe.rows, None
+    if curves and subject.maskable:
+        check, area = _curves(subject, probe, checker.delta)
+        checks += (check,)
+    believed = trust(subject.completeness_gap, checks, _agreement(subject))
+    return Verification(checks, decision.label, decision.pattern, decision.reason, believed, rows, probe.rows - rows, area)
+
+
+class _Checker:
+    """Runs experiments in stages, each a batch, and stops where the label is decided and the budget is spent."""
+
+    def __init__(
+        self, subject: Subject, probe: Probe, thresholds: Thresholds, rng: random.Random, blocks: int, heads: int
+    ) -> None:
+        self.subject, self.probe, self.thresholds, self.rng = subject, probe, thresholds, rng
+        self.blocks, self.heads = blocks, heads
+        self.delta: float = 0.0
+        self.done: list[Experiment] = []
+
+    def run(self) -> Decision:
+        """All stages; afterwards :meth:`checks` has the rows."""
+        self._masks()
+        if self.delta > 0 and self.subject.ranked:
+            turned = self._turned()
+            if turned is None or not self._controlled(turned):
+                self._ablations()
+            if self._decision().label in ("M-IA", "M-AG"):
+                self._patterns()
+            self._spend_the_rest()
+        return self._decision()
+
+    def checks(self) -> tuple[Check, ...]:
+        """The rows, in the order of :data:`~.labels.CHECKS`."""
+        order = list(CHECKS)
+        done = sorted(self.done, key=lambda item: (order.index(item.check), abs(item.amount), item.detail))
+        return tuple(experiment.row(self.delta) for experiment in done)
+
+    # --- stages --------------------------------------------------------------------------------------------------
+
+    def _masks(self) -> None:
+        """Masks of more and more top-ranked words until the answer turns: mostly by the first or second."""
+        most = min(self.thresholds.max_words, len(self.subject.ranked))
+        top = [mask(self.subject, MASK_TOP, self.subject.ranked[:k]) for k in range(1, most + 1)]
+        known = self.subject.delta
+        found = self.probe([Variant()] * (known is None) + [item.variant for item in top[:1]]).tolist()
+        self.delta = found.pop(0) if known is None else known
+        self._keep(top[:1], found)
+        for batch in (top[1:2], top[2:]):
+            if self.delta > 0 and self._turned() is None:
+                self._measure(batch)
+
+    def _ablations(self) -> None:
+        """Graph nodes and heads, with controls where they turned the answer."""
+        found = self._ablated()
+        self._measure(found)
+        for experiment in found:
+            if experiment.turned:
+                self._control([experiment], self.thresholds.draws)
+                if self._convinced(experiment.check):
+                    return
+
+    def _patterns(self) -> None:
+        """What tells OIT from URT: masks outside the relevant segments, and more attention on each of these."""
+        subject, most = self.subject, self.thresholds.max_words
+        if not subject.relevant_positions:
+            return
+        turned, experiments = self._turned(), self._raised()
+        if turned is not None and all(subject.outside(word) for word in subject.ranked[: int(turned.amount)]):
+            # The words that turned it lie outside: the same experiment, already run.
+            self.done.append(replace(turned, check=MASK_OUTSIDE))
+        elif outside := [word for word in subject.ranked if subject.outside(word)][:most]:
+            experiments.insert(0, mask(subject, MASK_OUTSIDE, outside))
+        self._measure(experiments)
+        found = [item for item in self.done if item.check in (MASK_OUTSIDE, RAISE) and not item.controls and item.turned]
+        for item in sorted(found, key=lambda item: (item.check, item.after)):
+            if item.check == MASK_OUTSIDE or not self._convinced(RAISE):
+                self._control([item], self.thresholds.draws)
+
+    def _raised(self) -> list[Experiment]:
+        """More attention on each relevant segment alone, where later tokens read it, then a little more on all."""
+        half = max(1, self.blocks // 2)
+        names = sorted({self.subject.segments[position] for position in self.subject.relevant_positions})
+        alone = [shift(self.subject, RAISE, self.thresholds.shift_one, frozenset({name}), half) for name in names]
+        return [item for item in (*alone[:_MOST_SEGMENTS], *self._shifted(RAISE)) if item is not None]
+
+    def _shifted(self, check: str) -> list[Experiment]:
+        amount = self.thresholds.shift if check == RAISE else -self.thresholds.shift
+        found = shift(self.subject, check, amount, self.subject.relevant)
+        return [] if found is None else [found]
+
+    def _ablated(self) -> list[Experiment]:
+        nodes = ablate_nodes(self.subject, self.thresholds.nodes)
+        heads = ablate_heads(self.subject, self.thresholds.heads, self.heads)
+        return [item for item in (nodes, heads) if item is not None]
+
+    def _spend_the_rest(self) -> None:
+        """What decides nothing but lets a reader compare, as far as the budget goes: shifts, ablations, then bare controls."""
+        done = {item.check for item in self.done}
+        more = [item for check in (RAISE, LOWER) if check not in done for item in self._shifted(check)]
+        if not done & {ABLATE_NODES, ABLATE_HEADS}:
+            more += self._ablated()
+        # Half of what is left: each row needs its control.
+        self._measure(more[: self._left // 2])
+        bare = [item for item in self.done if not item.controls]
+        self._control(sorted(bare, key=lambda item: (item.check == MASK_TOP, -item.amount)), 1)
+
+    # --- running -------------------------------------------------------------------------------------------------
+
+    @property
+    def _left(self) -> int:
+        return self.thresholds.rows - self.probe.rows
+
+    def _measure(self, experiments: Sequence[Experiment]) -> None:
+        experiments = experiments[: max(0, self._left)]
+        self._keep(experiments, self.probe([item.variant for item in experiments]).tolist())
+
+    def _keep(self, experiments: Sequence[Experiment], after: Sequence[float]) -> None:
+        for experiment, value in zip(experiments, after, strict=True):
+            experiment.after = value
+        self.done += experiments
+
+    def _control(self, experiments: Sequence[Experiment], draws: int) -> None:
+        """Random places for each experiment, in one batch, as many as the budget still has."""
+        drawn = [(item, item.draw(self.rng)) for item in experiments for _ in range(draws)]
+        known = [(item, variant) for item, variant in drawn if variant is not None][: max(0, self._left)]
+        for (item, _), after in zip(known, self.probe([variant for _, variant in known]).tolist(), strict=True):
+            item.controls.append(after)
+
+    def _turned(self) -> Experiment | None:
+        """The mask of fewest top words that turned the answer."""
+        turned = [item for item in self.done if item.check == MASK_TOP and item.turned]
+        return min(turned, key=lambda item: item.amount, default=None)
+
+    def _controlled(self, experiment: Experiment) -> bool:
+        self._control([experiment], self.thresholds.draws)
+        return convincing(experiment.row(self.delta), self.thresholds)
+
+    def _convinced(self, check: str) -> bool:
+        return any(convincing(item.row(self.delta), self.thresholds) for item in self.done if item.check == check)
+
+    def _decision(self) -> Decision:
+        return decide(self.delta, self.checks(), self.thresholds)
+
+
+def _size(model: nn.Module) -> tuple[int, int]:
+    """Number of blocks and of attention heads a block, from the configuration; 0 where it does not say."""
+    config = getattr(model, "config", None)
+    text = config.get_text_config() if config is not None and hasattr(config, "get_text_config") else config
+    return int(getattr(text, "num_hidden_layers", 0) or 0), int(getattr(text, "num_attention_heads", 0) or 0)
+
+
+def _agreement(subject: Subject) -> float | None:
+    if subject.rival is None:
+        return None
+    kept = [i for i in range(subject.length) if i not in subject.specials]
+    return rank_agreement([float(subject.relevance[i]) for i in kept], [float(subject.rival[i]) for i in kept])
+
+
+def _curves(subject: Subject, probe: Probe, delta: float) -> tuple[Check, float | None]:
+    words = subject.maskable
+    found = deletion_curves(probe, words, ranking(word_relevance(subject.relevance, words)), curve_counts(len(words)))
+    assert found is not None
+    area = found.area
+    told = "no normalised area: the words hold up less than a tenth of Δℓ" if area is None else f"normalised area {area:.3f}"
+    end = found.most_first[-1]
+    return Check(DELETION, len(words), delta, end, end <= 0, detail=told), area

@@ -1,0 +1,275 @@
+"""Evaluated documents judged wrong → :class:`Failure` records, with the ids that were scored or generated."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from ..errors import SamplesError
+from ..records import Continuation, Failure, OutputType, failure_id
+from .metric import Decision, number
+from .task import Document, EvaluatedTask, Request
+
+#: What filters of lm_eval leave where nothing matched.
+NO_MATCH = ("[invalid]",)
+
+
+class Encoder(Protocol):
+    """The model, as the source of ids (:class:`lm_eval_attrib.harness.model.AttribHFLM`)."""
+
+    def scored_continuation(
+        self, context: str, continuation: str, answer: tuple[float, bool] | None = None
+    ) -> Continuation: ...
+
+    def generated_continuation(self, context: str, arguments: Mapping[str, Any], response: str) -> tuple[Continuation, str]: ...
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """One document judged wrong: the deciding metric's value."""
+
+    document: Document
+    value: float
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What the requests of a document come to, for one output type."""
+
+    output_type: OutputType
+    prompt: str
+    prediction: str
+    golds: tuple[str, ...]
+    continuations: tuple[Continuation, ...]
+    chosen: int | None = None
+    correct: tuple[int, ...] = ()
+    extracted: str | None = None
+    ids: str = "scored"
+
+
+def wrong(task: EvaluatedTask, decision: Decision) -> Iterator[Verdict]:
+    """The documents of ``task`` that fail, with the value that says so."""
+    for document in task.documents:
+        value = number(document.metrics.get(decision.filter, {}).get(decision.metric))
+        if value is not None and decision.fails(value):
+            yield Verdict(document, value)
+
+
+def build(task: EvaluatedTask, decision: Decision, verdict: Verdict, run_id: str, encoder: Encoder) -> Failure:
+    """The record of one failure.
+
+    Raises:
+        SamplesError: the document's requests are of no kind that can be explained.
+    """
+    answers = _answers(task, decision, verdict, encoder)
+    context = {**task.context(verdict.document), "ids": answers.ids, "verdicts": _all_numbers(verdict.document)}
+    return _failure(task, decision, verdict, run_id, answers, context)
+
+
+def bare(task: EvaluatedTask, decision: Decision, verdict: Verdict, run_id: str, problem: str) -> Failure:
+    """The record of a failure whose requests cannot be read: nothing to explain, but the reason (``context["problem"]``)."""
+    requests = verdict.document.requests
+    prompt = str(requests[0].arguments[0]) if requests and requests[0].arguments else ""
+    kind: OutputType = "multiple_choice" if len(requests) > 1 else "generate_until"
+    return _failure(task, decision, verdict, run_id, Answers(kind, prompt, "", (), ()), {"problem": problem})
+
+
+def _failure(
+    task: EvaluatedTask, decision: Decision, verdict: Verdict, run_id: str, answers: Answers, context: Mapping[str, Any]
+) -> Failure:
+    document = verdict.document
+    doc = document.fields
+    return Failure(
+        failure_id=failure_id(run_id, task.name, decision.filter, document.doc_id, doc, answers.prompt),
+        run_id=run_id,
+        task=task.name,
+        doc_id=document.doc_id,
+        doc=doc,
+        output_type=answers.output_type,
+        prompt=answers.prompt,
+        prediction=answers.prediction,
+        gold=answers.golds[0] if answers.golds else "",
+        metric=decision.metric,
+        filter=decision.filter,
+        value=verdict.value,
+        continuations=answers.continuations,
+        chosen=answers.chosen,
+        correct=answers.correct,
+        extracted=answers.extracted,
+        golds=answers.golds,
+        context=context,
+    )
+
+
+def _all_numbers(document: Document) -> dict[str, dict[str, float]]:
+    """Every metric of every filter that is a number: a reader sees "right under the other filter"."""
+    found = {name: {m: number(v) for m, v in metrics.items()} for name, metrics in document.metrics.items()}
+    return {name: {m: v for m, v in row.items() if v is not None} for name, row in found.items()}
+
+
+def _answers(task: EvaluatedTask, decision: Decision, verdict: Verdict, encoder: Encoder) -> Answers:
+    document = verdict.document
+    requests = document.requests
+    generated = [place for place, request in enumerate(requests) if request.kind == "generate_until"]
+    if generated:
+        return _generated(task, decision, document, generated[0], encoder)
+    if requests and all(request.kind == "loglikelihood" for request in requests):
+        if len(requests) == 1 and not task.choices(document):
+            return _loglikelihood(requests[0], encoder)
+        return _multiple_choice(task, decision, verdict, encoder)
+    kinds = ", ".join(sorted({request.kind for request in requests})) or "no request"
+    raise SamplesError(f"{task.name}, document {document.doc_id}: nothing to explain in {kinds}.")
+
+
+def _loglikelihood(request: Request, encoder: Encoder) -> Answers:
+    context, continuation = request.arguments[:2]
+    scored = encoder.scored_continuation(context, continuation, answer_of(request.responses))
+    # What the model would have said instead is not among the responses: the strategy asks the model.
+    return Answers("loglikelihood", context, "", (continuation.strip(),), (scored,), correct=(0,))
+
+
+def _generated(task: EvaluatedTask, decision: Decision, document: Document, place: int, encoder: Encoder) -> Answers:
+    request = document.requests[place]
+    context, arguments = request.arguments[:2]
+    filtered = document.filtered.get(decision.filter, ())
+    extracted = as_text(filtered[place]) if place < len(filtered) else None
+    response = _judged_response(request.responses, extracted)
+    continuation, ids = encoder.generated_continuation(context, arguments if isinstance(arguments, Mapping) else {}, response)
+    golds = _gold_texts(task.target(document), task.choices(document))
+    return Answers(
+        "generate_until", context, extracted if extracted is not None else response, golds, (continuation,),
+        extracted=extracted, ids=ids,
+    )  # fmt: skip
+
+
+def _judged_response(responses: Sequence[Any], extracted: str | None) -> str:
+    """Of several responses (a filter votes over repeats) one that says what was extracted: others may be right."""
+    texts = [one if isinstance(one, str) else str(one) for one in responses] or [""]
+    if len(texts) == 1 or extracted is None:
+        return texts[0]
+    # A number or word is not looked for inside a longer one.
+    said = re.compile(rf"(?<!\w){re.escape(extracted)}(?!\w)")
+    # Answers stand at the end: where several say it, the one that does so nearest to its end.
+    ends = [max((match.end() - len(text) for match in said.finditer(text)), default=-math.inf) for text in texts]
+    return texts[ends.index(max(ends))]
+
+
+def _multiple_choice(task: EvaluatedTask, decision: Decision, verdict: Verdict, encoder: Encoder) -> Answers:
+    document = verdict.document
+    requests = list(document.requests)
+    conditional = requests[: len(requests) // 2] if task.mutual_information(document) else requests
+    answers = [answer_of(request.responses) for request in requests]
+    scored = tuple(
+        encoder.scored_continuation(request.arguments[0], request.arguments[1], answer)
+        for request, answer in zip(conditional, answers, strict=False)
+    )
+    known = task.choices(document)
+    texts = list(known) if known is not None and len(known) == len(conditional) else [one.text.strip() for one in scored]
+    chosen = _chosen(decision.metric, [a[0] if a else None for a in answers], texts)
+    # A value between 0 and 1 is probability on all right choices together: more than the one that the target names.
+    labelled = _labelled(document.doc, texts) if 0 < verdict.value < 1 else None
+    correct = _correct(task.target(document), texts) if labelled is None else labelled
+    shown = chosen if chosen is not None else 0
+    return Answers(
+        "multiple_choice",
+        conditional[shown].arguments[0],
+        texts[chosen] if chosen is not None else "",
+        tuple(texts[place] for place in correct) or _gold_texts(task.target(document), None),
+        scored,
+        chosen,
+        correct,
+    )
+
+
+#: How each variant of accuracy measures a choice before the best is taken.
+_LENGTH: dict[str, Callable[[str], int]] = {
+    "acc_norm": len,
+    "acc_bytes": lambda text: len(text.encode("utf-8")),
+}
+
+
+def _chosen(metric: str, scores: Sequence[float | None], texts: Sequence[str]) -> int | None:
+    """The choice the metric takes as the model's: the first of the highest (per character or byte, or less its own prior)."""
+    if any(score is None for score in scores):
+        return None
+    values = [score for score in scores if score is not None]
+    if metric == "acc_mutual_info" and len(values) == 2 * len(texts):
+        values = [given - alone for given, alone in zip(values[: len(texts)], values[len(texts) :], strict=True)]
+    values = values[: len(texts)]
+    if metric in _LENGTH:
+        values = [value / max(_LENGTH[metric](text), 1) for value, text in zip(values, texts, strict=True)]
+    return max(range(len(values)), key=lambda place: (values[place], -place)) if values else None
+
+
+def _correct(target: Any, texts: Sequence[str]) -> tuple[int, ...]:
+    """Indices of the right choices; empty where the gold answer is none of them."""
+    targets = target if isinstance(target, (list, tuple)) else [target]
+    return tuple(dict.fromkeys(place for one in targets if (place := _index(one, texts)) is not None))
+
+
+def _index(target: Any, texts: Sequence[str]) -> int | None:
+    if isinstance(target, str):
+        if target in texts:
+            return texts.index(target)
+        bare = [text.strip() for text in texts]
+        if target.strip() in bare:
+            return bare.index(target.strip())
+        if not target.strip().lstrip("-").isdigit():
+            return None
+    try:
+        place = int(target)
+    except (TypeError, ValueError):
+        return None
+    return place if 0 <= place < len(texts) else None
+
+
+def _labelled(doc: Any, texts: Sequence[str]) -> tuple[int, ...] | None:
+    """Documents that label every choice (``{"choices": […], "labels": [1, 0, …]}``) say more than one index can."""
+    fields = [doc, *doc.values()] if isinstance(doc, Mapping) else []
+    for field in fields:
+        if not isinstance(field, Mapping):
+            continue
+        choices, labels = field.get("choices"), field.get("labels")
+        if not isinstance(choices, Sequence) or not isinstance(labels, Sequence):
+            continue
+        if list(choices) == list(texts) and len(labels) == len(texts) and set(labels) <= {0, 1}:
+            return tuple(place for place, label in enumerate(labels) if label == 1)
+    return None
+
+
+def _gold_texts(target: Any, choices: Sequence[str] | None) -> tuple[str, ...]:
+    """The accepted answers as texts. An index without choices is a placeholder of tasks that score by themselves."""
+    targets = target if isinstance(target, (list, tuple)) else [target]
+    texts = []
+    for one in targets:
+        if isinstance(one, int) and not isinstance(one, bool):
+            if choices and 0 <= one < len(choices):
+                texts.append(str(choices[one]))
+        elif one is not None and str(one).strip():
+            texts.append(str(one))
+    return tuple(dict.fromkeys(texts))
+
+
+def as_text(filtered: Any) -> str | None:
+    """What a filter made of a response; None where it matched nothing."""
+    if isinstance(filtered, (list, tuple)):
+        filtered = filtered[0] if len(filtered) == 1 else (None if not filtered else str(list(filtered)))
+    if filtered is None:
+        return None
+    text = str(filtered)
+    return None if not text.strip() or text in NO_MATCH else text
+
+
+def answer_of(responses: Sequence[Any]) -> tuple[float, bool] | None:
+    """(log-likelihood, greedy) of a scored request. A samples file holds both as text."""
+    if not responses or not isinstance(responses[0], (list, tuple)) or not responses[0]:
+        return None
+    score, *rest = responses[0]
+    greedy = rest[0] if rest else False
+    try:
+        return float(score), greedy is True or str(greedy) == "True"
+    except (TypeError, ValueError):
+        return None

@@ -1,0 +1,257 @@
+"""A failure's way: pair → attribution → graph → checks → explanation. Several at once; one that fails harms no other."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+
+from ..checks.explained_prompt import Subject
+from ..checks.runner import Verification, verify
+from ..contrast import Verdict, as_sequence, find_pair
+from ..contrast.workbench import Benches, Resources
+from ..errors import AttribError
+from ..lrp import Attribution, Engine, GraphRequest, Pair
+from ..prompt.profiles import TaskProfile
+from ..prompt.segments import relevant_segments, segment_tokens, words
+from ..prompt.spans import Tokenizer, decode, token_text
+from ..records import Contrast, Explanation, Failure, NoPair, digest
+from ..settings import Settings
+from . import to_records as recording
+from .sample import prompt_tokens
+
+logger = logging.getLogger(__name__)
+
+#: The other rule, whose agreement is part of an explanation's trust. Baselines have none, and no graph.
+RIVALS = {"attnlrp": "cplrp", "cplrp": "attnlrp"}
+
+#: Tokens before a token that its text may depend on.
+_LOOK_BACK = 4
+
+
+@dataclass(frozen=True)
+class _Found:
+    """A failure with its pair, on the way to its attribution; ``seconds`` spent so far."""
+
+    failure: Failure
+    contrast: Contrast
+    pair: Pair
+    seconds: float
+
+
+class Explainer:
+    """Explains failures of one model.
+
+    Args:
+        model: the causal language model that failed, resident or dispatched; it is as before after every call.
+        tokenizer: its tokenizer.
+        settings: the ``attrib_*`` arguments; ``db``, ``limit`` and ``report`` play no part here.
+        judge: scores a new response with the task's own metric, for strategies that try responses.
+        pairs: by failure_id, pairs that are known and not searched for.
+        resources: what the settings name, where it has been opened already.
+
+    Raises:
+        ModelError: the model is not decoder-only, or an operation of it has no relevance rule.
+        AttribError: something that the settings name does not hold (:func:`~.benches.open_resources`).
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        tokenizer: Tokenizer,
+        settings: Settings,
+        judge: Verdict | None = None,
+        pairs: Mapping[str, Contrast] | None = None,
+        resources: Resources | None = None,
+    ) -> None:
+        self.model, self.tokenizer, self.settings = model, tokenizer, settings
+        self._pairs = pairs or {}
+        self.engine = self._engine(settings.rule)
+        self.engine.audit()
+        rival = RIVALS.get(settings.rule) if settings.checks else None
+        self._rival = self._engine(rival) if rival else None
+        self._graph = GraphRequest(prune=True) if settings.graph and settings.rule in RIVALS else False
+        self._benches = Benches(model, tokenizer, settings, judge, resources)
+        self._specials = frozenset(int(token) for token in tokenizer.all_special_ids)
+
+    def explain(self, failures: Sequence[Failure]) -> list[Explanation]:
+        """An explanation for each failure, in order. What raises is an explanation too, with status ``error``."""
+        found = {explanation.failure.failure_id: explanation for explanation in self.stream(failures)}
+        return [found[failure.failure_id] for failure in failures]
+
+    def stream(self, failures: Sequence[Failure]) -> Iterator[Explanation]:
+        """The same, each as soon as it is finished: those without a pair first. Attributed together, checked one by one."""
+        found = []
+        for failure in failures:
+            searched = self._search(failure)
+            if isinstance(searched, _Found):
+                found.append(searched)
+            else:
+                yield searched
+        yield from self._attribute(found)
+
+    def _engine(self, rule: str) -> Engine:
+        settings = self.settings
+        return Engine(self.model, rule=rule, memory=settings.memory, batch_size=settings.batch_size, seed=settings.seed)
+
+    def _chance(self, failure: Failure) -> int:
+        """The seed of a document's random controls: with one for all, prompts of equal length would draw the same places."""
+        return int(digest("controls", self.settings.seed, failure.task, failure.doc_id), 16)
+
+    # --- the pair ------------------------------------------------------------------------------------------------
+
+    def _search(self, failure: Failure) -> _Found | Explanation:
+        started = time.perf_counter()
+        problem = failure.context.get("problem")
+        if problem:
+            return Explanation(failure, "error", reason=str(problem))
+        longest, tokens = self.settings.max_tokens, prompt_tokens(failure)
+        if longest is not None and tokens > longest:
+            return Explanation(failure, "not sampled", reason=f"{tokens:,} tokens are more than attrib_max_tokens={longest:,}")
+        try:
+            contrast = self._pairs.get(failure.failure_id) or find_pair(failure, self._benches.of(failure.task))
+            if isinstance(contrast, NoPair):
+                reason = f"{contrast.strategy}: {contrast.reason}"
+                return Explanation(failure, "no pair", reason=reason, seconds=time.perf_counter() - started)
+            contrast = self._under_objective(failure, contrast)
+            return _Found(failure, contrast, recording.pair_of(contrast), time.perf_counter() - started)
+        except Exception as error:
+            return _failed(failure, error, time.perf_counter() - started)
+
+    def _under_objective(self, failure: Failure, contrast: Contrast) -> Contrast:
+        """The pair under the objective asked for. A fall-back to ``sequence`` that a strategy took stands."""
+        wanted = self.settings.objective
+        if contrast.objective != "logit_diff" or wanted == "logit_diff":
+            return contrast
+        if wanted == "sequence" and failure.output_type != "multiple_choice":
+            note = "one position is explained: only choices have a right continuation to set against the wrong one"
+            return replace(contrast, note="; ".join(part for part in (contrast.note, note) if part))
+        if wanted == "sequence":
+            return replace(as_sequence(contrast, failure, 0.0), note=contrast.note)
+        return replace(contrast, objective=wanted)
+
+    # --- the attribution -----------------------------------------------------------------------------------------
+
+    def _attribute(self, found: Sequence[_Found]) -> Iterator[Explanation]:
+        """Everything from the engine on, for pairs that go through it together; one by one where together they fail."""
+        if not found:
+            return
+        started = time.perf_counter()
+        pairs = [one.pair for one in found]
+        try:
+            attributions = self.engine.attribute(pairs, graph=self._graph, units=bool(self._graph))
+            rivals = self._rival.attribute(pairs) if self._rival is not None else [None] * len(pairs)
+        except Exception as error:
+            spent = time.perf_counter() - started
+            if len(found) == 1:
+                yield _failed(found[0].failure, error, found[0].seconds + spent, found[0].contrast)
+                return
+            logger.debug("a batch of %d failed (%s); one by one", len(found), error)
+            for one in found:
+                yield from self._attribute([one])
+            return
+        share = (time.perf_counter() - started) / len(found)
+        for one, attribution, rival in zip(found, attributions, rivals, strict=True):
+            yield self._finish(replace(one, seconds=one.seconds + share), attribution, rival)
+
+    def _finish(self, found: _Found, attribution: Attribution, rival: Attribution | None) -> Explanation:
+        started = time.perf_counter()
+        try:
+            explanation = self._explanation(found, attribution, rival)
+        except Exception as error:
+            return _failed(found.failure, error, found.seconds + time.perf_counter() - started, found.contrast)
+        return replace(explanation, seconds=found.seconds + time.perf_counter() - started)
+
+    def _explanation(self, found: _Found, attribution: Attribution, rival: Attribution | None) -> Explanation:
+        failure, contrast, ids = found.failure, found.contrast, found.contrast.input_ids
+        profile = self._benches.of(failure.task).profile
+        whole = contrast.objective == "sequence"
+        target = self._next(ids, contrast.target_ids if whole else (contrast.target_id,))
+        other = self._next(ids, contrast.contrast_ids if whole else (contrast.contrast_id,))
+        text = token_text(ids, self.tokenizer, skip_special=False)
+        table = recording.token_table(
+            ids=ids,
+            texts=[text.piece(index) for index in range(len(ids))],
+            segments=segment_tokens(failure, ids, self.tokenizer, profile, contrast.prompt_tokens),
+            special=[token in self._specials for token in ids],
+            relevance=attribution.tokens,
+        )
+        pruned = attribution.graph.pruned if attribution.graph is not None else None
+        without = "no graph: a sequence is two passes over two texts" if self._graph and whole else ""
+        explanation = Explanation(
+            failure=failure,
+            status="attributed",
+            reason="; ".join(part for part in (contrast.note, *attribution.notes, without) if part),
+            contrast=contrast,
+            figures=recording.figures(found.pair, attribution, target, other),
+            tokens=table,
+            layers=[row.to(torch.float32).numpy() for row in attribution.layers],
+            segments=recording.segment_sums(table),
+            **recording.graph_tables(pruned, attribution.heads, attribution.neurons),
+        )
+        return self._checked(explanation, found, attribution, rival, profile) if self.settings.checks else explanation
+
+    def _next(self, ids: Sequence[int], following: Sequence[int]) -> str:
+        """The text of ``following`` after ``ids``, with the space that some decoders drop at the start of a text."""
+        before = list(ids[-_LOOK_BACK:])
+        head = decode(self.tokenizer, before, skip_special=False)
+        whole = decode(self.tokenizer, [*before, *following], skip_special=False)
+        return whole[len(head) :] if whole.startswith(head) else decode(self.tokenizer, following, skip_special=False)
+
+    # --- the checks ----------------------------------------------------------------------------------------------
+
+    def _checked(
+        self,
+        explanation: Explanation,
+        found: _Found,
+        attribution: Attribution,
+        rival: Attribution | None,
+        profile: TaskProfile,
+    ) -> Explanation:
+        table = explanation.tokens
+        assert table is not None
+        subject = Subject(
+            pair=found.pair,
+            relevance=attribution.tokens,
+            words=words(found.contrast.input_ids, self.tokenizer),
+            special=table.special,
+            segments=table.segments,
+            relevant=relevant_segments(profile, found.failure),
+            texts=table.texts,
+            layers=attribution.layers if len(attribution.layers) > 1 else None,
+            nodes=explanation.nodes,
+            heads=explanation.heads,
+            rival=None if rival is None else rival.tokens,
+            completeness_gap=attribution.completeness_gap,
+            # What these two explain is what checks measure; other objectives explain something else of the same pair.
+            delta=attribution.delta_logit if found.pair.objective in ("logit_diff", "sequence") else None,
+        )
+        try:
+            verified: Verification = verify(self.model, subject, seed=self._chance(found.failure))
+        except Exception as error:
+            # The attribution is sound without its checks: it is kept, and says that it was not checked.
+            logger.debug("checks failed", exc_info=True)
+            return replace(explanation, label_reason=f"Undecided: the checks failed ({_told(error)}).")
+        return replace(
+            explanation,
+            checks=verified.checks,
+            label=verified.label,
+            pattern=verified.pattern,
+            label_reason=verified.label_reason,
+            trust=verified.trust,
+        )
+
+
+def _failed(failure: Failure, error: Exception, seconds: float, contrast: Contrast | None = None) -> Explanation:
+    logger.debug("failure %s could not be explained", failure.failure_id, exc_info=error)
+    return Explanation(failure, "error", reason=_told(error), contrast=contrast, seconds=seconds)
+
+
+def _told(error: Exception) -> str:
+    """An expected error speaks for itself; of others the kind matters too."""
+    text = str(error).strip().split("\n")[0]
+    return text if isinstance(error, AttribError) else f"{type(error).__name__}: {text}"

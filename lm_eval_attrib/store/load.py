@@ -1,0 +1,128 @@
+"""Failures and pairs as the database holds them, back in the records they were written from."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..errors import ArgumentError
+from ..records import Continuation, Contrast, Failure
+from .database import Store
+
+Row = dict[str, Any]
+
+_CONTINUATIONS = """
+SELECT t.* FROM continuations t JOIN failures f USING (failure_id) WHERE f.run_id = $run ORDER BY t.failure_id, t.choice
+"""
+_FAILURES = "SELECT * FROM failures WHERE run_id = $run ORDER BY task, filter, doc_id, failure_id"
+_CONTRASTS = "SELECT c.* FROM contrasts c JOIN failures f USING (failure_id) WHERE f.run_id = $run"
+_TOKENS = """
+SELECT t.failure_id, list(t.token ORDER BY t.position) AS tokens FROM tokens t JOIN failures f USING (failure_id)
+WHERE f.run_id = $run GROUP BY t.failure_id
+"""
+
+
+@dataclass(frozen=True)
+class StoredRun:
+    """A run's identifier, the model it was of, and its evaluation settings."""
+
+    run_id: str
+    model: str
+    settings: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class StoredFailure:
+    """A failure with its status; its pair and the texts of the explained tokens, where it was explained.
+
+    Of the prompt's ids only what was explained is stored: the continuations' ``prompt_ids`` are empty without a pair.
+    """
+
+    failure: Failure
+    status: str
+    contrast: Contrast | None
+    tokens: Sequence[str]
+
+
+def run_settings(path: Path) -> dict[str, dict[str, Any]]:
+    """run_id → evaluation settings of the runs in the database at ``path``; none where no file is.
+
+    Raises:
+        StoreError: the file is no database of this project's, or cannot be read.
+    """
+    if not path.exists():
+        return {}
+    with Store.open(path) as store:
+        rows = store.sql("SELECT run_id, settings FROM runs").to_pylist()
+    return {row["run_id"]: json.loads(row["settings"]) for row in rows}
+
+
+def find_run(store: Store, run_id: str | None, option: str = "--run") -> StoredRun:
+    """The run whose identifier is or begins with ``run_id``; None for the only run of the file.
+
+    Args:
+        option: where the run is named, for the message.
+
+    Raises:
+        ArgumentError: none, or several; the message lists the runs there are.
+    """
+    rows: list[Row] = store.sql("SELECT run_id, model, settings FROM runs ORDER BY started_at, run_id").to_pylist()
+    found = [row for row in rows if run_id is None or row["run_id"].startswith(run_id)]
+    if len(found) == 1:
+        return StoredRun(found[0]["run_id"], found[0]["model"], json.loads(found[0]["settings"]))
+    known = "; ".join(f"{row['run_id']} ({row['model']})" for row in rows) or "none"
+    said = "Say which run is meant" if run_id is None else f"{run_id!r} names {len(found)} runs"
+    raise ArgumentError(f"{said} ({option}). The runs of {store.path.name} are: {known}.")
+
+
+def read_failures(store: Store, run_id: str) -> list[StoredFailure]:
+    """Every failure of a run, by task, filter and document."""
+    parameters = {"run": run_id}
+    continuations: dict[str, list[Row]] = {}
+    for row in store.sql(_CONTINUATIONS, parameters).to_pylist():
+        continuations.setdefault(row["failure_id"], []).append(row)
+    contrasts = {row["failure_id"]: _contrast(row) for row in store.sql(_CONTRASTS, parameters).to_pylist()}
+    tokens = {row["failure_id"]: row["tokens"] for row in store.sql(_TOKENS, parameters).to_pylist()}
+    found = []
+    for row in store.sql(_FAILURES, parameters).to_pylist():
+        name = row["failure_id"]
+        contrast = contrasts.get(name)
+        failure = _failure(row, continuations.get(name, []), contrast)
+        found.append(StoredFailure(failure, row["status"], contrast, tokens.get(name, ())))
+    return found
+
+
+def _failure(row: Row, continuations: Sequence[Row], contrast: Contrast | None) -> Failure:
+    same = ["failure_id", "run_id", "task", "doc_id", "output_type", "prompt", "prediction", "gold", "extracted"]
+    same += ["metric", "filter"]
+    prompt_ids = () if contrast is None else contrast.input_ids[: contrast.prompt_tokens]
+    chosen = [place for place, one in enumerate(continuations) if one["chosen"]]
+    return Failure(
+        **{name: row[name] for name in same},
+        doc=json.loads(row["doc"]),
+        value=float("nan") if row["value"] is None else row["value"],
+        continuations=tuple(
+            Continuation(
+                text=one["text"],
+                prompt_ids=prompt_ids,
+                ids=tuple(one["token_ids"]),
+                prompt=row["prompt"],
+                logprob=one["logprob"],
+                greedy=one["greedy"],
+                cut=one["cut"],
+            )
+            for one in continuations
+        ),
+        chosen=chosen[0] if chosen and row["output_type"] == "multiple_choice" else None,
+        correct=tuple(place for place, one in enumerate(continuations) if one["correct"]),
+        golds=tuple(row["golds"]),
+    )
+
+
+def _contrast(row: Row) -> Contrast:
+    known: Row = {name: row[name] for name in ("strategy", "target_id", "contrast_id", "objective", "prompt_tokens", "note")}
+    known |= {name: tuple(row[name]) for name in ("input_ids", "target_ids", "contrast_ids")}
+    return Contrast(**known)

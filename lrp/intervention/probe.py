@@ -1,0 +1,104 @@
+"""Δℓ of one pair under many changes of its prompt, several in one forward."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from ...errors import ArgumentError
+from ..decoder.blocks import Decoder, quiet
+from ..pair import Pair
+from .interventions import Masking, Variant, intervene
+
+#: Tokens of all rows together that run in one forward, on a GPU and elsewhere: more bring no speed (on a CPU they cost some,
+#: for what is computed between two products no longer stays in its caches).
+_BATCH_TOKENS = {"cuda": 8192}
+_BATCH_TOKENS_ELSEWHERE = 2048
+
+
+class Probe:
+    """Δℓ of ``pair`` under given :class:`~.interventions.Variant`s: the logit difference, or for ``sequence`` the log-odds.
+
+    Whatever objective the pair was attributed with, checks ask which of its two tokens the model prefers, so every objective
+    but ``sequence`` is measured by ``logit_diff`` (method.md, 1).
+
+    Args:
+        model: a decoder-only Hugging Face model, resident or dispatched.
+        pair: has a contrast; its ids are unpadded.
+        masking: how words are masked, see :data:`~.interventions.Masking`.
+        left_out: positions (special tokens) that the mean of an ablated hidden state leaves out.
+        batch_tokens: at most this many tokens in one forward (always at least one row); None: by the device.
+
+    Attributes:
+        rows: prompts run so far, a row of a batch each: the cost in forwards of the same prompt. A ``sequence`` pair's plain
+            evaluation takes two passes, so its two passes count as one row.
+
+    Raises:
+        ArgumentError: no contrast, or padding.
+        NotDecoderOnly: the model's blocks cannot be found.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        pair: Pair,
+        *,
+        masking: Masking = "attention",
+        left_out: Sequence[int] = (),
+        batch_tokens: int | None = None,
+    ) -> None:
+        if pair.attention_mask is not None and not all(pair.attention_mask):
+            raise ArgumentError("a checked prompt has no padding: pass the ids of its real tokens only")
+        if pair.contrast is None:
+            raise ArgumentError(
+                f"the objective {pair.objective!r} was given no contrast token: Δℓ of one token cannot be checked"
+            )
+        if not len(pair.input_ids):
+            raise ArgumentError("the prompt has no tokens")
+        self.model = model
+        self.pair = pair
+        self.masking = masking
+        self.left_out = tuple(left_out)
+        self.rows = 0
+        self._decoder = Decoder(model)
+        self.batch_tokens = batch_tokens or _BATCH_TOKENS.get(self._decoder.device.type, _BATCH_TOKENS_ELSEWHERE)
+        self._keeps_logits = "logits_to_keep" in inspect.signature(model.forward).parameters
+
+    def __call__(self, variants: Sequence[Variant]) -> Tensor:
+        """[variants] Δℓ in nats under each variant, float32 (float64 for a float64 model), on the CPU.
+
+        Raises:
+            ArgumentError, ModelError: see :func:`~.interventions.intervene`.
+        """
+        size = max(1, self.batch_tokens // len(self.pair.input_ids))
+        parts = [self._batch(variants[start : start + size]) for start in range(0, len(variants), size)]
+        self.rows += len(variants)
+        return torch.cat(parts) if parts else torch.empty(0)
+
+    def _batch(self, variants: Sequence[Variant]) -> Tensor:
+        pair = self.pair
+        if pair.objective == "sequence":
+            return self._log_probability(variants, pair.target_ids) - self._log_probability(variants, pair.contrast_ids)
+        logits = self._logits(variants, (), 1)[:, -1]
+        return (logits[:, pair.target] - logits[:, pair.contrast]).cpu()
+
+    def _log_probability(self, variants: Sequence[Variant], continuation: Sequence[int]) -> Tensor:
+        """[variants] Σ log p of the continuation's ids after the prompt."""
+        if not continuation:
+            raise ArgumentError("a pair of the objective 'sequence' names both continuations in target_ids and contrast_ids")
+        logits = self._logits(variants, continuation[:-1], len(continuation))
+        ids = torch.tensor(list(continuation), device=logits.device).expand(len(variants), -1)
+        return logits.log_softmax(-1).gather(-1, ids[..., None]).sum((1, 2)).cpu()
+
+    def _logits(self, variants: Sequence[Variant], more: Sequence[int], keep: int) -> Tensor:
+        """[variants, keep, vocabulary] logits at the last ``keep`` positions of the prompt followed by ``more``."""
+        ids = torch.tensor([*self.pair.input_ids, *more], device=self._decoder.device).expand(len(variants), -1)
+        options = {"logits_to_keep": keep} if self._keeps_logits else {}
+        changed = intervene(self.model, self._decoder.blocks, variants, masking=self.masking, left_out=self.left_out)
+        with torch.no_grad(), quiet(self.model), changed:
+            logits: Tensor = self.model(input_ids=ids, use_cache=False, **options).logits
+        logits = logits[:, -keep:]
+        return logits.to(torch.promote_types(logits.dtype, torch.float32))

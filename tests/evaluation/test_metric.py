@@ -1,0 +1,193 @@
+"""Which metric decides, and what it calls a failure."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from lm_eval_attrib.evaluation.failures import _judged_response, answer_of, as_text, build, wrong
+from lm_eval_attrib.evaluation.metric import Decision, decide, merge, number, ranges
+from lm_eval_attrib.evaluation.samples import SampledTask
+from lm_eval_attrib.evaluation.task import Document, Request
+from lm_eval_attrib.prompt.profiles import TaskProfile
+from lm_eval_attrib.records import Continuation
+
+
+def task(*rows: dict[str, Any], filters: tuple[str, ...] = ("none",)) -> SampledTask:
+    documents = [Document(i, {}, [], {}, dict.fromkeys(filters, row)) for i, row in enumerate(rows)]
+    return SampledTask("t", documents, list(filters))
+
+
+def decision(
+    *rows: dict[str, Any], profile: TaskProfile | None = None, higher: dict[str, bool] | None = None
+) -> Decision | str:
+    return decide(ranges(task(*rows)), profile or TaskProfile(), higher or {})
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (True, 1.0),
+        (np.bool_(False), 0.0),
+        (np.float64(0.25), 0.25),
+        ([True, False], 0.5),
+        ((1.0, 2), None),
+        ("1", None),
+        (None, None),
+        (float("nan"), None),
+        ([], None),
+        ([1, "x"], None),
+        ({"a": 1}, None),
+    ],
+)
+def test_number(value: Any, expected: float | None) -> None:
+    assert number(value) == expected
+
+
+@pytest.mark.parametrize(
+    ("row", "metric"),
+    [
+        ({"acc_norm": 1.0, "acc": 0.0}, "acc"),
+        ({"perplexity": -3.2, "acc": 1}, "acc"),
+        ({"f1": 0.4, "exact_match": 0.0}, "exact_match"),
+        ({"inst_level_strict_acc": [True], "prompt_loose_acc": True, "prompt_strict_acc": False}, "prompt_strict_acc"),
+        ({"bleu_max": 31.0, "bleu_acc": 1, "bleu_diff": -2.0}, "bleu_acc"),
+        ({"pass@1": 0.0}, "pass@1"),
+        ({"score": 0.3}, "score"),
+        ({"wer": 0.3, "score": 0.3}, "score"),
+    ],
+)  # fmt: skip
+def test_accuracy_like_metrics_decide_first(row: dict[str, Any], metric: str) -> None:
+    found = decision(row, row, higher={"wer": False})
+    assert isinstance(found, Decision)
+    assert (found.metric, found.threshold, found.lower_is_better) == (metric, 1.0, False)
+
+
+def test_lower_is_better_fails_above_nothing() -> None:
+    found = decision({"wer": 0.0}, {"wer": 0.3}, higher={"wer": False})
+    assert isinstance(found, Decision)
+    assert [found.fails(value) for value in (0.0, 0.3)] == [False, True]
+
+
+@pytest.mark.parametrize("row", [{"word_perplexity": (-3.0, 4)}, {"bleu": 31.0}, {"f1": (1, 0)}, {"bypass": 999}, {}])
+def test_without_a_verdict_it_says_which_metrics_there_are(row: dict[str, Any]) -> None:
+    found = decision(row)
+    assert isinstance(found, str)
+    assert all(name in found for name in row)
+
+
+def test_the_profile_decides() -> None:
+    row = {"acc": 1.0, "f1": 0.6, "bleu": 31.0, "parts": [1, 0]}
+    assert decision(row, profile=TaskProfile(metric="f1", threshold=0.5)) == Decision("f1", "none", 0.5)
+    assert decision(row, profile=TaskProfile(metric="bleu", threshold=20)) == Decision("bleu", "none", 20)
+    assert decision(row, profile=TaskProfile(metric="parts")) == Decision("parts", "none", 1.0)
+    assert decision(row, profile=TaskProfile(metric="bleu")) == Decision("acc", "none", 1.0)  # no scale is known for it
+    assert decision(row, profile=TaskProfile(metric="gone")) == Decision("acc", "none", 1.0)
+
+
+def test_the_first_filter_decides_unless_the_profile_names_one() -> None:
+    found = ranges(task({"acc": 1.0}, filters=("strict", "loose")))
+    assert decide(found, TaskProfile(), {}) == Decision("acc", "strict", 1.0)
+    assert decide(found, TaskProfile(filter="loose"), {}) == Decision("acc", "loose", 1.0)
+    assert decide(found, TaskProfile(filter="gone"), {}) == Decision("acc", "strict", 1.0)
+
+
+def test_processes_agree_on_what_they_saw_together() -> None:
+    mine, theirs = ranges(task({"score": 0.4, "acc": 1})), ranges(task({"score": 40.0, "acc": 0}))
+    assert decide(mine, TaskProfile(metric="score"), {}) == Decision("score", "none", 1.0)
+    assert decide(merge([mine, theirs]), TaskProfile(metric="score"), {}) == Decision("acc", "none", 1.0)
+    assert merge([mine, theirs])["none"]["acc"].total == 1
+
+
+def test_documents_without_the_metric_are_no_failures() -> None:
+    found = task({"acc": 0.0}, {"other": 1}, {"acc": 1.0 - 1e-12})
+    assert [one.document.doc_id for one in wrong(found, Decision("acc", "none", 1.0))] == [0]
+
+
+@pytest.mark.parametrize(
+    ("filtered", "text"),
+    [
+        ("42", "42"),
+        ("[invalid]", None),
+        ("", None),
+        (["4"], "4"),
+        ([], None),
+        (["a", "b"], "['a', 'b']"),
+        (None, None),
+        (3, "3"),
+    ],
+)
+def test_what_a_filter_extracted(filtered: Any, text: str | None) -> None:
+    assert as_text(filtered) == text
+
+
+@pytest.mark.parametrize(
+    ("responses", "answer"),
+    [
+        ([(-1.5, True)], (-1.5, True)),
+        ([["-1.5", "False"]], (-1.5, False)),
+        ([["x", "True"]], None),
+        (["text"], None),
+        ([], None),
+    ],
+)
+def test_scored_answers_are_read_from_objects_and_from_text(responses: list[Any], answer: tuple[float, bool] | None) -> None:
+    assert answer_of(responses) == answer
+
+
+class Characters:
+    """An encoder whose ids are characters."""
+
+    def scored_continuation(self, context: str, continuation: str, answer: tuple[float, bool] | None = None) -> Continuation:
+        ids = tuple(map(ord, continuation))
+        return Continuation(continuation, tuple(map(ord, context)), ids, context, None if answer is None else answer[0])
+
+    def generated_continuation(self, context: str, arguments: Any, response: str) -> tuple[Continuation, str]:
+        return self.scored_continuation(context, response), "scored"
+
+
+def choice(target: Any, *scores: float) -> Any:
+    requests = [Request("loglikelihood", ("Q", f" {i}"), [(score, False)]) for i, score in enumerate(scores)]
+    document = Document(0, {"q": 1}, requests, {}, {"none": {"acc": 0.0}})
+    one = SampledTask("t", [document], ["none"], {0: target})
+    [verdict] = wrong(one, Decision("acc", "none", 1.0))
+    return build(one, Decision("acc", "none", 1.0), verdict, "run", Characters())
+
+
+@pytest.mark.parametrize(
+    ("target", "correct"),
+    [
+        (1, (1,)),
+        ("1", (1,)),
+        (" 1", (1,)),
+        ([0, 2], (0, 2)),
+        ("[0, 2]", (0, 2)),
+        (-100, ()),
+        (7, ()),
+        ("seven", ()),
+        (None, ()),
+    ],
+)
+def test_gold_choices(target: Any, correct: tuple[int, ...]) -> None:
+    assert choice(target, -3.0, -2.0, -1.0).correct == correct
+
+
+def test_the_first_of_equals_is_chosen() -> None:
+    assert choice(1, -2.0, -1.0, -1.0).chosen == 1
+
+
+@pytest.mark.parametrize(
+    ("responses", "extracted", "judged"),
+    [
+        (["so 18", "so 17", "it is 17"], "17", "so 17"),  # the vote was for 17: the first response is right
+        (["17 and 1, so 18", "so 17"], "17", "so 17"),  # one that ends in what was extracted
+        (["so 170", "so 17"], "17", "so 17"),
+        (["a", "b"], "c", "a"),
+        (["a", "b"], None, "a"),
+        ([], "c", ""),
+    ],
+)
+def test_of_several_responses_one_that_says_it(responses: list[str], extracted: str | None, judged: str) -> None:
+    assert _judged_response(responses, extracted) == judged

@@ -1,0 +1,225 @@
+"""The other door: samples files of any backend, read line by line, explained like the evaluation itself."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import lm_eval.evaluator
+import pytest
+import tiny_tasks
+from lm_eval.loggers import EvaluationTracker
+from lm_eval.tasks import TaskManager
+
+from lm_eval_attrib.errors import ArgumentError, SamplesError
+from lm_eval_attrib.evaluation import samples
+from lm_eval_attrib.evaluation.logged_directions import logged_directions
+from lm_eval_attrib.evaluation.metric import Decision, decide, ranges
+from lm_eval_attrib.explain import run as explain
+from lm_eval_attrib.harness.model import AttribHFLM
+from lm_eval_attrib.harness.seam import metric_directions
+from lm_eval_attrib.prompt.profiles import TaskProfile
+from lm_eval_attrib.records import Failure
+
+SAMPLE: dict[str, Any] = {
+    "doc_id": 3,
+    "doc": {"question": "Which?"},
+    "target": "1",
+    "arguments": {
+        "gen_args_0": {"arg_0": "Q: Which?", "arg_1": " red"},
+        "gen_args_1": {"arg_0": "Q: Which?", "arg_1": " blue"},
+    },
+    "resps": [[["-1.5", "False"]], [["-2.5", "False"]]],
+    "filtered_resps": [["-1.5", "False"], ["-2.5", "False"]],
+    "filter": "none",
+    "metrics": ["acc"],
+    "acc": 0.0,
+}
+
+
+@pytest.fixture
+def handed(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    calls: list[Any] = []
+    monkeypatch.setattr(explain, "explain_run", lambda *given, accepted: calls.append(given))
+    monkeypatch.setattr(lm_eval.evaluator, "add_env_info", lambda results: None)
+    return calls
+
+
+def write(path: Path, *lines: Any) -> Path:
+    path.write_text("".join((line if isinstance(line, str) else json.dumps(line)) + "\n" for line in lines), encoding="utf-8")
+    return path
+
+
+def test_files_give_what_the_evaluation_gave(tiny: Path, tmp_path: Path, handed: list[Any]) -> None:
+    manager = TaskManager(include_path=str(tiny_tasks.write(tmp_path / "tasks")), include_defaults=False)
+    tasks = ["t_choice", "t_targets", "t_inputs", "t_mutual", "t_likelihood", "t_generate", "t_rolling"]
+    lm = AttribHFLM(str(tiny), device="cpu", batch_size=4)
+    found = lm_eval.evaluator.simple_evaluate(model=lm, tasks=tasks, task_manager=manager, bootstrap_iters=0, limit=6)
+    assert found is not None
+    tracker = EvaluationTracker(output_path=str(tmp_path / "logged"))
+    tracker.general_config_tracker.model_name_sanitized = "tiny"
+    tracker.save_results_aggregated(results={"results": {}, "config": {}}, samples=None)
+    for task in tasks:
+        tracker.save_results_samples(task, found["samples"][task])
+
+    report = samples.attribute_samples([tmp_path / "logged"], f"pretrained={tiny}", device="cpu")
+
+    assert report is None  # what the stand-in returns
+    here, elsewhere = ({(f.task, f.doc_id): f for f in call[3]} for call in handed)
+    assert here
+    assert set(here) == set(elsewhere)
+    for key, failure in here.items():
+        other: Failure = elsewhere[key]
+        assert (other.chosen, other.correct, other.prompt) == (failure.chosen, failure.correct, failure.prompt)
+        assert (other.metric, other.value, other.filter) == (failure.metric, failure.value, failure.filter)
+        assert other.extracted == failure.extracted
+        for theirs, mine in zip(other.continuations, failure.continuations, strict=True):
+            assert theirs.prompt_ids == mine.prompt_ids
+            assert (theirs.logprob, theirs.greedy, theirs.text) == (mine.logprob, mine.greedy, mine.text)
+            if failure.output_type != "generate_until":
+                assert theirs.ids == mine.ids
+        if failure.output_type == "multiple_choice" and failure.task != "t_targets":
+            assert other.prediction.strip() in failure.prediction + "".join(c.text for c in failure.continuations)
+    counted = [{(s.task, s.filter, s.failures, s.score) for s in call[2]} for call in handed]
+    assert counted[0] == counted[1]
+    judge, failure = handed[1][5], handed[1][3][0]
+    assert judge(failure, "a new response") is None
+
+
+def test_chat_messages_become_a_prompt(tiny: Path, tmp_path: Path, handed: list[Any]) -> None:
+    messages = json.dumps([{"role": "user", "content": "Which colour?"}])
+    sample = {
+        **SAMPLE,
+        "arguments": {"gen_args_0": {"arg_0": [messages], "arg_1": {"until": ["\n"], "max_gen_toks": 4}}},
+        "resps": [["red"]],
+        "filtered_resps": ["red"],
+        "target": "['blue', 'azure']",
+    }
+    file = write(tmp_path / "samples_colours_2026-01-02T03-04-05.678.jsonl", sample)
+    samples.attribute_samples([file], f"pretrained={tiny},attrib_db={tmp_path / 'x.duckdb'}", device="cpu")
+    [failure] = handed[0][3]
+    assert failure.task == "colours"
+    assert failure.prompt == "<user>Which colour?</s><assistant>"
+    assert failure.golds == ("blue", "azure")
+    assert failure.context["ids"] == "derived"
+    assert failure.continuations[0].text == "red"
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("{not json", r"\.jsonl:2: not JSON"),
+        ("[1, 2]", r"\.jsonl:2: a list is not a sample"),
+        ({"doc_id": 1}, r"\.jsonl:2: .*missing: doc, arguments, resps"),
+        ({**SAMPLE, "doc_id": "3"}, r"\.jsonl:2: doc_id is '3'"),
+        ({**SAMPLE, "doc_id": 4, "resps": "x"}, r"\.jsonl:2: arguments and resps"),
+        (SAMPLE, r"\.jsonl:2: document 3 of colours under the filter 'none' is there twice, first at .*:1"),
+    ],
+)
+def test_errors_name_file_and_line(tmp_path: Path, line: Any, message: str) -> None:
+    file = write(tmp_path / "samples_colours_2026-01-02T03-04-05.678.jsonl", SAMPLE, line)
+    with pytest.raises(SamplesError, match=message):
+        samples.read_samples([file])
+
+
+def test_errors_come_before_a_model_is_loaded(tmp_path: Path) -> None:
+    with pytest.raises(SamplesError, match="does not exist"):
+        samples.attribute_samples([tmp_path / "nothing.jsonl"], "pretrained=nothing")
+    with pytest.raises(SamplesError, match=r"holds no samples_\*\.jsonl"):
+        samples.attribute_samples([tmp_path], "pretrained=nothing")
+    with pytest.raises(SamplesError, match="No samples file"):
+        samples.attribute_samples([], "pretrained=nothing")
+    with pytest.raises(ArgumentError, match="twice"):
+        samples.attribute_samples(
+            [write(tmp_path / "x.jsonl", SAMPLE)], "pretrained=x,attrib_db=y", database=Path("z"), task="t"
+        )
+
+
+def test_task_is_named_by_file_or_by_hand(tmp_path: Path) -> None:
+    file = write(tmp_path / "renamed.jsonl", SAMPLE, "")
+    with pytest.raises(SamplesError, match="--task"):
+        samples.read_samples([file])
+    assert samples.read_samples([file], task="colours") == {"colours": [SAMPLE]}
+    (tmp_path / "deep").mkdir()
+    write(tmp_path / "deep" / "samples_my_task_2026-01-02T03-04-05.678.jsonl", SAMPLE)
+    assert list(samples.read_samples([tmp_path / "deep"])) == ["my_task"]
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({}, "no samples"),
+        ({"results": {}, "samples": {}}, "no samples"),
+        ({"results": {}}, "no samples"),
+        ({"colours": "text"}, "colours: a list of samples"),
+        ({"colours": [3]}, "colours, sample 0: a int"),
+        ({"colours": [{**SAMPLE, "arguments": [["Q", 3]], "resps": [["x"]]}]}, "second argument is a int"),
+        ({"colours": [{**SAMPLE, "arguments": [[{"a": 1}, " x"]], "resps": [["x"]]}]}, "prompt is a dict"),
+    ],
+)
+def test_samples_that_are_none_are_refused(given: Any, message: str) -> None:
+    with pytest.raises(SamplesError, match=message):
+        samples.read_tasks(given)
+
+
+def test_results_of_an_evaluation_say_which_way_a_metric_improves() -> None:
+    wrong = {**SAMPLE, "metrics": ["wer"], "wer": 0.5}
+    perfect = {**wrong, "doc_id": 1, "wer": 0.0}
+    [task] = samples.read_tasks({"results": {}, "higher_is_better": {"t": {"wer": False}}, "samples": {"t": [wrong, perfect]}})
+    decision = decide(ranges(task), TaskProfile(), task.higher_is_better)
+    assert isinstance(decision, Decision)
+    assert [(decision.fails(0.5), decision.fails(0.0))] == [(True, False)]
+
+
+def _decided(given: Any, profile: TaskProfile | None = None) -> Decision | str:
+    [task] = samples.read_tasks(given, known=metric_directions())
+    return decide(ranges(task), profile or TaskProfile(), task.higher_is_better)
+
+
+def test_a_direction_that_nobody_knows_is_refused() -> None:
+    def rows(metric: str) -> dict[str, Any]:
+        return {"t": [{**SAMPLE, "doc_id": i, "metrics": [metric], metric: float(i)} for i in range(2)]}
+
+    refused = _decided(rows("wer"))
+    assert isinstance(refused, str)
+    assert "'wer'" in refused
+    assert "results_*.json" in refused
+    assert _decided(rows("prompt_level_strict_acc")) == Decision("prompt_level_strict_acc", "none", 1.0)
+    assert _decided(rows("brier_score")) == Decision("brier_score", "none", 0.0, lower_is_better=True)
+    assert _decided(rows("wer"), TaskProfile(metric="wer", threshold=0.5)) == Decision("wer", "none", 0.5)
+
+
+@pytest.mark.parametrize("name", ["results_2026-01-02T03-04-05.678.json", "mine_2026-01-02T03-04-05.678.json"])
+def test_results_beside_a_file_say_which_way_a_metric_improves(
+    tiny: Path, tmp_path: Path, handed: list[Any], name: str
+) -> None:
+    rows = [{**SAMPLE, "doc_id": i, "metrics": ["wer"], "wer": i / 2} for i in range(3)]
+    file = write(tmp_path / "samples_colours_2026-01-02T03-04-05.678.jsonl", *rows)
+    write(tmp_path / name, {"higher_is_better": {"colours": {"wer": False}}})
+    write(tmp_path / "results_2025-01-01T00-00-00.0.json", {"higher_is_better": {"colours": {"wer": True}}})
+    samples.attribute_samples([file], f"pretrained={tiny},attrib_db={tmp_path / 'x.duckdb'}", device="cpu")
+    assert [failure.doc_id for failure in handed[0][3]] == [1, 2]
+    assert [(one.failures, one.right) for one in handed[0][2]] == [(2, (0,))]
+
+
+def test_which_results_belong_to_a_file(tmp_path: Path) -> None:
+    file = tmp_path / "samples_t_2026-01-02T03-04-05.678.jsonl"
+    assert logged_directions({"t": [file]}) == {}
+    write(tmp_path / "results_2025-01-01T00-00-00.0.json", {"higher_is_better": {"t": {"wer": False}}})
+    assert logged_directions({"t": [file]}) == {"t": {"wer": False}}  # the only ones there
+    other = tmp_path / "other"
+    other.mkdir()
+    write(other / "results_2025-01-01T00-00-00.0.json", {"higher_is_better": {"t": {"wer": True}}})
+    assert logged_directions({"t": [file, other / file.name]}) == {"t": {"wer": None}}
+    write(tmp_path / "results_2025-01-02T00-00-00.0.json", "{cut")
+    assert logged_directions({"t": [file]}) == {}  # none of the two is the file's
+    write(tmp_path / "results_2026-01-02T03-04-05.678.json", "{cut")
+    assert logged_directions({"t": [file]}) == {}
+
+
+def test_metrics_of_older_files_are_what_is_left(tmp_path: Path) -> None:
+    old = {name: value for name, value in SAMPLE.items() if name not in ("metrics", "filter")}
+    [task] = samples.read_tasks({"colours": [old]})
+    assert task.filters == ["none"]
+    assert task.documents[0].metrics == {"none": {"acc": 0.0}}

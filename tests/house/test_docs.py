@@ -1,0 +1,98 @@
+"""The documents are contracts: every command, option and argument is described, and every link and example holds."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import click
+import pytest
+
+import lm_eval_attrib
+from lm_eval_attrib import errors
+from lm_eval_attrib.checks.labels import CHECKS, LABELS, PATTERNS
+from lm_eval_attrib.cli import main
+from lm_eval_attrib.settings import ARGUMENTS, Settings
+
+ROOT = Path(__file__).resolve().parents[2]
+DOCS = ROOT / "docs"
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted(DOCS.glob("*.md"))]
+
+
+def text(name: str) -> str:
+    return (DOCS / name).read_text(encoding="utf-8")
+
+
+def test_every_argument_is_described_with_its_default() -> None:
+    rows = dict(re.findall(r"^\| `(attrib_\w+)` \| ([^|]+) \|", text("arguments.md"), re.MULTILINE))
+    assert set(rows) == set(ARGUMENTS)
+    for name, field in Settings.model_fields.items():
+        said = rows[f"attrib_{name}"].strip().strip("`")
+        default = field.get_default()
+        words = {True: "on", None: {"limit": "all", "batch_size": "auto"}.get(name, "none"), (): "none"}
+        if name in ("contrast", "target"):
+            assert said == "the profile's"
+        else:
+            assert said == str(
+                words.get(default, default) if not isinstance(default, int) or isinstance(default, bool) else default
+            )
+
+
+@pytest.mark.parametrize("name", sorted(main.commands))
+def test_every_command_and_option_is_described(name: str) -> None:
+    command = main.commands[name]
+    section = re.search(rf"^## {name}\n(.*?)(?=^## |\Z)", text("commands.md"), re.MULTILINE | re.DOTALL)
+    assert section, f"docs/commands.md has no section on {name}"
+    assert command.help
+    introduction = text("commands.md").partition("\n## ")[0]
+    for parameter in command.params:
+        word = parameter.opts[0] if isinstance(parameter, click.Option) else parameter.human_readable_name
+        assert word.strip("[].") in introduction + section[1], f"{name}: {word}"
+    assert f"lm-eval-attrib {name}" in section[1]
+
+
+def test_every_label_pattern_and_check_is_described() -> None:
+    page = text("labels.md")
+    for name in [*LABELS, *PATTERNS, *CHECKS]:
+        assert f"`{name}`" in page, name
+
+
+def test_every_public_name_and_error_is_described() -> None:
+    page = text("python.md")
+    kinds = [name for name in vars(errors) if isinstance(getattr(errors, name), type) and name != "annotations"]
+    for name in [*lm_eval_attrib.__all__, *kinds]:
+        assert f"`{name}`" in page, name
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):
+        if not target.startswith("http"):
+            assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_examples_in_python_compile(page: Path) -> None:
+    for number, code in enumerate(re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)):
+        assert compile(code, f"{page.name}, example {number + 1}", "exec")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_commands_in_examples_exist(page: Path) -> None:
+    for name in re.findall(r"lm-eval-attrib ([a-z]+)\b", page.read_text(encoding="utf-8")):
+        assert name in main.commands, f"{page.name} names the command {name}"
+
+
+def test_sql_in_the_readme_runs(tmp_path: Path) -> None:
+    from lm_eval_attrib.store.database import Store
+
+    Store.create(tmp_path / "empty.duckdb").close()
+    with Store.open(tmp_path / "empty.duckdb") as store:
+        examples = re.findall(r"```sql\n(.*?)```", README, re.DOTALL)
+        assert examples
+        for example in examples:
+            for statement in filter(str.strip, example.split(";")):
+                store.sql(statement)
+        for statement in re.findall(r'lm-eval-attrib sql \S+ "([^"]+)"', README):
+            store.sql(statement)

@@ -1,0 +1,171 @@
+"""Every named query runs, is documented, and counts right."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from explanations import RUN, TASK, explanation, failure, not_explained
+from lm_eval_attrib.reports import queries
+
+from lm_eval_attrib.errors import ArgumentError, StoreError
+from lm_eval_attrib.records import Explanation, SegmentSum
+from lm_eval_attrib.store.database import Store
+
+
+def unclean(number: int) -> Explanation:
+    full = explanation(number)
+    assert full.figures is not None
+    return replace(full, figures=replace(full.figures, clean=False, unclean="Δℓ is 0.4"), label=None, pattern=None)
+
+
+def of_run_b(number: int) -> Explanation:
+    full = explanation(number)
+    moved = failure(number, failure_id=f"g{number:04d}", run_id="run-b")
+    return replace(full, failure=moved, segments=(SegmentSum("query", 4, -1.0, -0.25), SegmentSum("choices", 2, 3.0, 1.0)))
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
+    """Run A: two clean failures, one unclean, two without a pair, one not sampled, one error after its pair. Run B: two.
+
+    One more is right since: no query may count it.
+    """
+    path = tmp_path_factory.mktemp("queries") / "runs.duckdb"
+    broken = replace(explanation(7), status="error", reason="out of memory", figures=None, tokens=None, label=None, segments=())
+    with Store.create(path) as writer:
+        for run in (RUN, replace(RUN, run_id="run-b", model="org/model-b")):
+            writer.begin(run)
+            writer.add_tasks([replace(TASK, run_id=run.run_id)])
+        for one in (explanation(1), explanation(2), unclean(3), broken, of_run_b(1), of_run_b(2)):
+            writer.add(one)
+        writer.add(not_explained(4, "no pair", "no number in the response"))
+        writer.add(not_explained(5, "no pair", "no number in the response"))
+        writer.add(not_explained(6, "not sampled"))
+        since = explanation(8)
+        writer.add(since)
+        writer.flush()
+        writer.add_tasks([replace(TASK, right=(since.failure.doc_id,))])
+        writer.finish("run-a", "complete")
+    with Store.open(path) as reader:
+        assert reader.sql("SELECT status FROM failures WHERE doc_id = 8 AND run_id = 'run-a'").to_pylist() == [
+            {"status": "right since"}
+        ]
+        yield reader
+
+
+def rows(store: Store, name: str, **parameters: Any) -> list[dict[str, Any]]:
+    return list(queries.run(store, name, **parameters).to_pylist())
+
+
+@pytest.mark.parametrize("name", queries.names())
+def test_every_query_is_told_and_gives_plain_rows(store: Store, name: str) -> None:
+    query = queries.load(name)
+    assert 20 < len(query.summary) <= 120
+    assert not query.summary.startswith("--")
+    used = {name for name in query.parameters if f"${name}::" in query.text}
+    assert used == set(query.parameters)
+    given = {name: "f000" for name, parameter in query.parameters.items() if parameter.required}
+    table = queries.run(store, name, **given)
+    assert table.num_rows > 0
+    assert not any(pa.types.is_decimal(field.type) for field in table.schema), "a sum was not cast"
+    for parameter in query.parameters:
+        if parameter in ("run", "task", "label"):
+            assert queries.run(store, name, **given, **{parameter: "nothing"}).num_rows == 0
+        if parameter == "limit":
+            assert queries.run(store, name, **given, limit="1").num_rows <= max(1, 2 * 4)
+
+
+@pytest.mark.parametrize("name", queries.names())
+def test_every_query_runs_on_an_empty_database(tmp_path: Path, name: str) -> None:
+    with Store.create(tmp_path / "runs.duckdb") as empty:
+        given = {name: "f" for name, parameter in queries.load(name).parameters.items() if parameter.required}
+        assert queries.run(empty, name, **given).num_rows == 0
+
+
+def test_coverage(store: Store) -> None:
+    first, second = rows(store, "coverage")
+    assert first == {
+        "model": "org/model-a",
+        "task": "gsm8k",
+        "filter": "strict-match",
+        "examined": 6,
+        "pairs": 4,
+        "pair_share": 0.6667,
+        "clean": 2,
+        "clean_share": 0.3333,
+        "pairs_by_strategy": "answer 4",
+        "reasons": "2 × no number in the response; 1 × out of memory; 1 × Δℓ is 0.4",
+    }
+    assert (second["model"], second["examined"], second["clean_share"], second["reasons"]) == ("org/model-b", 2, 1.0, None)
+    assert rows(store, "coverage", run="run-b") == [second]
+
+
+def test_reasons(store: Store) -> None:
+    told = [(row["status"], row["clean"], row["reason"], row["failures"]) for row in rows(store, "reasons", run="run-a")]
+    assert told == [
+        ("no pair", None, "no number in the response", 2),
+        ("attributed", False, "Δℓ is 0.4", 1),
+        ("error", None, "out of memory", 1),
+        ("not sampled", None, "why", 1),
+    ]
+
+
+def test_labels_and_patterns(store: Store) -> None:
+    labels = [(row["label"], row["failures"], row["share"]) for row in rows(store, "labels", run="run-a")]
+    assert labels == [("M-IA", 2, 0.6667), (None, 1, 0.3333)]
+    patterns = [(row["model"], row["label"], row["pattern"], row["failures"]) for row in rows(store, "patterns")]
+    assert patterns == [("org/model-a", "M-IA", "OIT", 2), ("org/model-b", "M-IA", "OIT", 2)]
+
+
+def test_overview_and_tasks_agree(store: Store) -> None:
+    runs = rows(store, "overview")
+    assert [(row["model"], row["documents"], row["attributed"], row["clean"]) for row in runs] == [
+        ("org/model-a", 40, 3, 2),
+        ("org/model-b", 40, 2, 2),
+    ]
+    assert [row["status"] for row in runs] == ["complete", "running"]
+    assert [row["attributed"] for row in rows(store, "failures_by_task")] == [3, 2]
+
+
+def test_segments_compare_models(store: Store) -> None:
+    found = {(row["segment"], row["model"]): row for row in rows(store, "segments_by_model", task="gsm8k")}
+    assert found["query", "org/model-a"]["mean"] == 0.75
+    assert found["query", "org/model-b"]["mean"] == -0.25
+    assert (found["query", "org/model-b"]["toward_wrong"], found["query", "org/model-b"]["toward_right"]) == (0.0, -0.25)
+    assert found["choices", "org/model-b"]["failures"] == 2
+
+
+def test_top_tokens(store: Store) -> None:
+    tokens = explanation(1).tokens
+    assert tokens is not None
+    values = dict(zip(tokens.texts, map(float, tokens.relevance), strict=True))
+    del values["t0"]  # special
+    top = rows(store, "top_tokens", failure_id="f0001", limit=2)
+    for toward, sign in (("wrong", 1), ("right", -1)):
+        expected = sorted((name for name, value in values.items() if value * sign > 0), key=lambda name: -abs(values[name]))[:2]
+        assert [row["token"] for row in top if row["toward"] == toward] == expected
+    misleading = rows(store, "misleading_tokens", top=1)
+    assert sum(row["failures"] for row in misleading) <= 5
+    assert all(row["token"] != "t0" for row in misleading)
+
+
+def test_checks_beside_their_controls(store: Store) -> None:
+    first = rows(store, "checks", run="run-a")[0]
+    assert (first["check"], first["amount"], first["failures"]) == ("mask words", 1.0, 4)
+    assert (first["turned"], first["control_turned"], first["control"]) == (1.0, 0.1, 2.25)
+
+
+def test_what_is_wrong_with_a_query_is_said(store: Store) -> None:
+    with pytest.raises(ArgumentError, match=r"no query is called 'tops'; known: checks, compare, coverage"):
+        queries.load("tops")
+    with pytest.raises(ArgumentError, match=r"failure_id is missing. Its parameters: failure_id, limit"):
+        queries.run(store, "top_tokens")
+    with pytest.raises(ArgumentError, match=r"query overview: x is unknown. Its parameters: none"):
+        queries.run(store, "overview", x=1)
+    with pytest.raises(StoreError, match="many"):
+        queries.run(store, "failures", limit="many")

@@ -1,0 +1,220 @@
+"""Shards of several processes: readable alone, merged once, whole flushes only."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import duckdb
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from explanations import RUN, TASK, explanation, failure, not_explained
+
+from lm_eval_attrib.errors import NotWritable, StoreError
+from lm_eval_attrib.store.database import Store
+from lm_eval_attrib.store.layout import LAYOUT
+from lm_eval_attrib.store.shards import Merged, ShardWriter, merge
+from lm_eval_attrib.store.writer import Limits
+
+
+@pytest.fixture
+def shards(tmp_path: Path) -> Path:
+    """Two processes: failures 0, 2, 4 and 1, 3, 5; number 5 found no pair."""
+    folder = tmp_path / "task=gsm8k" / "shards"  # a name that a reader of partitions would take for a column
+    for rank in (0, 1):
+        with ShardWriter(folder, rank, Limits(failures=2)) as writer:
+            writer.begin(RUN)
+            for number in range(rank, 5, 2):
+                writer.add(explanation(number))
+            if rank == 0:
+                writer.add_tasks([TASK])
+            else:
+                writer.add(not_explained(5, "no pair"))
+            writer.finish(RUN.run_id, "complete")
+    return folder
+
+
+def content(store: Store) -> dict[str, list[dict[str, object]]]:
+    """Every view's rows, in an order of their own; times are another run's."""
+    found = {view: store.sql(f"FROM {view} ORDER BY ALL").to_pylist() for view in (*LAYOUT, "tasks")}
+    found["runs"] = store.sql("SELECT * EXCLUDE (started_at, finished_at) FROM runs").to_pylist()
+    return found
+
+
+def test_merged_shards_are_what_one_process_would_have_stored(shards: Path, tmp_path: Path) -> None:
+    with Store.create(tmp_path / "alone.duckdb") as alone:
+        alone.begin(RUN)
+        for number in range(5):
+            alone.add(explanation(number))
+        alone.add(not_explained(5, "no pair"))
+        alone.add_tasks([TASK])
+        alone.finish(RUN.run_id, "complete")
+        with Store.create(tmp_path / "merged.duckdb") as merged:
+            assert merge(shards, merged) == Merged(flushes=4, failures=6)
+            assert content(merged) == content(alone)
+            assert merge(shards, merged) == Merged(flushes=0, failures=0)
+            assert content(merged) == content(alone)
+
+
+def test_shards_are_read_without_a_merge(shards: Path) -> None:
+    glob = f"{shards}/{{}}/*.parquet"
+    with duckdb.connect() as connection:
+        text = f"""SELECT f.failure_id, count(*), sum(special::INTEGER) FROM read_parquet('{glob.format("tokens")}') t
+            JOIN read_parquet('{glob.format("failures")}') f USING (failure_id) GROUP BY ALL ORDER BY ALL"""
+        assert connection.execute(text).fetchall() == [(f"f000{number}", 5, 1) for number in range(5)]
+    for table, columns in LAYOUT.items():
+        expected = list(columns) if table == "failures" else ["failure_id", *columns]
+        for path in (shards / table).glob("*.parquet"):
+            assert pq.read_schema(path).names == expected
+    assert not list(shards.rglob("*.part"))
+
+
+def test_shards_know_what_every_process_did(shards: Path) -> None:
+    with ShardWriter(shards, 0) as writer:
+        writer.add(explanation(9))
+        known = writer.known(RUN.run_id)
+        assert known == {**{f"f000{number}": "attributed" for number in (0, 1, 2, 3, 4, 9)}, "f0005": "no pair"}
+        assert writer.known("another") == {}
+
+
+def test_shards_and_database_hold_the_same_answers(shards: Path, tmp_path: Path) -> None:
+    with ShardWriter(shards, 0) as writer, Store.create(tmp_path / "runs.duckdb") as store:
+        merge(shards, store)
+        assert writer.answers(RUN.run_id) == store.answers(RUN.run_id)
+        assert len(set(store.answers(RUN.run_id).values())) == 1  # all answered alike
+        bare = not_explained(1, "error", prediction="A", continuations=())
+        for sink in (writer, store):
+            sink.add(bare)
+            sink.flush()
+        assert writer.answers(RUN.run_id) == store.answers(RUN.run_id)
+        assert len(set(store.answers(RUN.run_id).values())) == 2
+        assert writer.answers("another") == store.answers("another") == {}
+
+
+def test_a_later_flush_replaces_an_earlier_one(shards: Path, tmp_path: Path) -> None:
+    with ShardWriter(shards, 1) as writer:
+        writer.add(explanation(5, tokens=8))
+        writer.add(explanation(0, tokens=7))
+        writer.add(explanation(0, tokens=9))
+    with Store.create(tmp_path / "runs.duckdb") as store:
+        assert merge(shards, store) == Merged(flushes=6, failures=9)
+        assert store.tokens("f0000").num_rows == 9
+        assert store.known("run-a")["f0005"] == "attributed"
+
+
+def test_merging_goes_on_where_it_stopped_and_adds_what_came_later(shards: Path, tmp_path: Path) -> None:
+    with Store.create(tmp_path / "runs.duckdb") as store:
+        merge(shards, store)
+        store.add(explanation(1, tokens=11))  # explained again since: an old shard must not undo it
+        store.flush()
+        with ShardWriter(shards, 2) as writer:
+            writer.add(explanation(7))
+        assert merge(shards, store) == Merged(flushes=1, failures=1)
+        assert store.tokens("f0001").num_rows == 11
+        assert len(store.known("run-a")) == 7
+
+
+def test_a_flush_without_its_failures_does_not_count(shards: Path, tmp_path: Path) -> None:
+    """A process died within a flush: its files of other tables lie there, the one that ends the flush does not."""
+    min((shards / "failures").glob("*.parquet")).unlink()
+    with Store.create(tmp_path / "runs.duckdb") as store:
+        assert merge(shards, store).flushes == 3
+        stored = set(store.known("run-a"))
+        assert len(stored) == 4
+        assert set(store.sql("SELECT DISTINCT failure_id FROM tokens").to_pydict()["failure_id"]) <= stored
+
+
+def test_an_unreadable_file_is_named_and_the_rest_is_merged(shards: Path, tmp_path: Path) -> None:
+    first = min((shards / "tokens").glob("*.parquet"))
+    first.write_bytes(first.read_bytes()[:100])
+    with Store.create(tmp_path / "runs.duckdb") as store:
+        with pytest.raises(StoreError, match=rf"1 flushes were not merged: .*{first.name} cannot be read"):
+            merge(shards, store)
+        assert len(store.known("run-a")) == 4
+        assert store.runs().num_rows == 1
+
+
+@pytest.mark.parametrize(
+    ("endings", "status"),
+    [
+        (("complete", "complete"), "complete"),
+        (("complete", "interrupted"), "interrupted"),
+        (("failed", "interrupted"), "failed"),
+        (("complete", None), "running"),
+        (("interrupted", "complete", "interrupted"), "interrupted"),
+    ],
+)
+def test_a_run_ended_as_its_worst_process_did(tmp_path: Path, endings: tuple[str | None, ...], status: str) -> None:
+    for rank, ending in enumerate(endings):
+        with ShardWriter(tmp_path / "shards", rank) as writer:
+            writer.begin(RUN)
+            if ending:
+                writer.finish(RUN.run_id, ending)
+    with Store.create(tmp_path / "runs.duckdb") as store:
+        merge(tmp_path / "shards", store)
+        [run] = store.runs().to_pylist()
+        assert run["status"] == status
+        assert (run["finished_at"] is None) == (status == "running")
+        assert run["started_at"] is not None
+        with ShardWriter(tmp_path / "shards", 1) as writer:  # resumed, and now complete
+            writer.begin(RUN)
+            writer.finish(RUN.run_id, "complete")
+        merge(tmp_path / "shards", store)
+        [again] = store.runs().to_pylist()
+        assert again["started_at"] == run["started_at"]
+        assert (again["status"] == "complete") == (set(endings[:1] + endings[2:]) <= {"complete"})
+
+
+def test_processes_of_an_earlier_start_do_not_tell_how_the_run_ended(tmp_path: Path) -> None:
+    for processes, ending in ((3, "interrupted"), (2, "complete")):
+        for rank in range(processes):
+            with ShardWriter(tmp_path / "shards", rank, processes=processes) as writer:
+                writer.begin(RUN)
+                writer.finish(RUN.run_id, ending)
+        with Store.create(tmp_path / "runs.duckdb") as store:
+            merge(tmp_path / "shards", store)
+            assert store.runs().to_pydict()["status"] == [ending]
+
+
+def test_two_runs_in_one_folder(tmp_path: Path) -> None:
+    other = replace(RUN, run_id="run-b", model="org/model-b")
+    with ShardWriter(tmp_path / "shards", 0) as writer:
+        for run in (RUN, other):
+            writer.begin(run)
+            writer.add(replace(explanation(1), failure=failure(1, failure_id=f"{run.run_id}-1", run_id=run.run_id)))
+            writer.finish(run.run_id, "complete")
+    with Store.create(tmp_path / "runs.duckdb") as store:
+        merge(tmp_path / "shards", store)
+        assert store.runs().to_pydict()["model"] == ["org/model-a", "org/model-b"]
+        assert store.known("run-b") == {"run-b-1": "attributed"}
+
+
+def test_folders_that_hold_no_shards_or_cannot(tmp_path: Path) -> None:
+    with Store.create(tmp_path / "runs.duckdb") as store, pytest.raises(StoreError, match="holds no shards"):
+        merge(tmp_path / "nothing", store)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(NotWritable, match="shards cannot be written to"):
+        ShardWriter(tmp_path / "file" / "shards", 0)
+    with ShardWriter(tmp_path / "shards", 0) as writer:
+        with pytest.raises(StoreError, match="was not begun"):
+            writer.finish("run-a", "complete")
+        with pytest.raises(StoreError, match="known: complete, interrupted, failed"):
+            writer.finish("run-a", "running")
+        writer.add_tasks([])
+        writer.add(explanation(1))
+        shutil.rmtree(tmp_path / "shards")
+        with pytest.raises(NotWritable, match="cannot be written"):
+            writer.flush()
+        (tmp_path / "shards").mkdir()
+    assert len(list((tmp_path / "shards" / "failures").glob("*.parquet"))) == 1
+
+
+def test_a_shard_holds_surrogates_and_nothing_at_all(tmp_path: Path) -> None:
+    with ShardWriter(tmp_path / "shards", 0) as writer:
+        writer.add(not_explained(1, "error", "\ud800 broke"))
+    with Store.create(tmp_path / "runs.duckdb") as store:
+        merge(tmp_path / "shards", store)
+        assert store.failure("f0001")["reason"] == "\ufffd broke"
+    assert isinstance(pq.read_table(tmp_path / "shards" / "failures"), pa.Table)
