@@ -116,10 +116,10 @@ def pipeline(monkeypatch: pytest.MonkeyPatch) -> Recorder:
     """Keeps what the seam hands over, and explains nothing."""
     from evaluating import Recorder
 
-    from lm_eval_attrib.explain import run as explain
+    from lm_eval_attrib.explain import collect
 
     recorder = Recorder()
-    monkeypatch.setattr(explain, "explain_run", recorder)
+    monkeypatch.setattr(collect, "explain_run", recorder)
     return recorder
 
 

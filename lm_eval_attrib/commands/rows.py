@@ -29,7 +29,7 @@ def of(table: Table) -> tuple[list[str], list[tuple[Any, ...]]]:
     return list(table.column_names), list(zip(*(column.to_pylist() for column in table.columns), strict=True))
 
 
-def render(columns: Sequence[str], rows: Sequence[Sequence[Any]], form: Format = "table", width: int = WIDTH) -> str:
+def format_rows(columns: Sequence[str], rows: Sequence[Sequence[Any]], form: Format = "table", width: int = WIDTH) -> str:
     """``rows`` under ``columns`` as one text that ends without a newline; a table's cells are cut at ``width`` characters."""
     if form == "json":
         return json.dumps([dict(zip(columns, row, strict=True)) for row in rows], default=str, ensure_ascii=False, indent=1)

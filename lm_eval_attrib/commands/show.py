@@ -13,7 +13,7 @@ Row = dict[str, Any]
 TOP, SHOWN = 8, 400
 
 
-def describe(store: Store, failure: str) -> str:
+def failure_text(store: Store, failure: str) -> str:
     """The failure whose identifier is or begins with ``failure``, in a page of text.
 
     Raises:

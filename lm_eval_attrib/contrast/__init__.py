@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ..errors import ArgumentError
+from ..evaluation.accepted import Lookup
 from ..records import Contrast, Failure, NoPair
 from .annotations import Annotations, export_annotations, read_annotations
 from .answer import Answer
@@ -11,7 +12,7 @@ from .judge import Judge, Judges
 from .prefix import Prefix
 from .reference import Reference
 from .rollout import Rollout
-from .strategy import Annotation, Ballot, Budget, JudgePanel, Lookup, Strategy, Verdict, Workbench
+from .strategy import Annotation, Ballot, Budget, JudgePanel, Strategy, Verdict, Workbench
 
 __all__ = [
     "STRATEGIES",

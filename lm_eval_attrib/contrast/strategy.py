@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from ..evaluation.accepted import Lookup
 from ..prompt.profiles import TaskProfile
 from ..prompt.spans import Tokenizer
 from ..records import Contrast, Failure, NoPair
@@ -14,8 +15,6 @@ from .trial.scorer import Scorer
 
 #: Scores a new response to a failure's document with the task's own metric; None where it cannot.
 Verdict = Callable[[Failure, str], "bool | None"]
-#: Correct responses known for a failure's document (another model's accepted response), as texts.
-Lookup = Callable[[Failure], Sequence[str]]
 
 
 @dataclass(frozen=True)

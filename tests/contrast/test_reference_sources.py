@@ -22,7 +22,8 @@ from lm_eval_attrib.contrast.other_model import OtherModel
 from lm_eval_attrib.contrast.reference import Reference, reference_texts
 from lm_eval_attrib.errors import ArgumentError, ModelError, NotADatabase, SamplesError
 from lm_eval_attrib.evaluation.accepted import document_digest
-from lm_eval_attrib.explain.run import ExplainReport, preflight
+from lm_eval_attrib.explain.outcome import ExplainReport
+from lm_eval_attrib.explain.preflight import preflight
 from lm_eval_attrib.records import Accepted, Continuation, Failure, NoPair
 from lm_eval_attrib.settings import Settings
 from lm_eval_attrib.store.database import Store

@@ -10,7 +10,9 @@ from typing import Any
 
 import torch
 
-from lm_eval_attrib.explain.run import ExplainReport, explain_run
+from lm_eval_attrib.explain.evaluated import Evaluated
+from lm_eval_attrib.explain.outcome import ExplainReport
+from lm_eval_attrib.explain.session import explain_run
 from lm_eval_attrib.records import Continuation, Failure, Run, TaskSummary
 from lm_eval_attrib.settings import Settings
 from lm_eval_attrib.store.database import Store
@@ -81,7 +83,7 @@ def summaries(failures: Sequence[Failure]) -> list[TaskSummary]:
 
 
 def explain(host: Host, failures: Sequence[Failure], settings: Settings, **options: Any) -> ExplainReport:
-    return explain_run(host, RUN, summaries(failures), failures, settings, **options)
+    return explain_run(host, Evaluated(RUN, summaries(failures), failures, **options), settings)
 
 
 def statuses(settings: Settings) -> dict[str, int]:

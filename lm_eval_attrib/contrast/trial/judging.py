@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ...prompt.ends import end_tokens
 from ...prompt.spans import decode
 from ...records import Failure
 from ..answer import gold_answers
@@ -44,7 +45,7 @@ class Court:
         room = getattr(getattr(bench.model, "config", None), "max_position_embeddings", None)
         if isinstance(room, int):
             limit = max(min(limit, room - len(source.prompt_ids)), 1)
-        return cls(failure, bench, until, limit, _ends(bench))
+        return cls(failure, bench, until, limit, end_tokens(bench.model, bench.tokenizer.eos_token_id))
 
     def text(self, ids: Sequence[int]) -> str:
         """A response's ids as the harness reads them: cut at the first stop sequence, without the thinking part."""
@@ -104,9 +105,3 @@ def generation_limits(failure: Failure) -> tuple[tuple[str, ...], int]:
     until = (until,) if isinstance(until, str) else tuple(one for one in until if one)
     most = next((generation[key] for key in ("max_gen_toks", "max_new_tokens") if generation.get(key)), _LIMIT)
     return until, int(most)
-
-
-def _ends(bench: Workbench) -> frozenset[int]:
-    configured = getattr(getattr(bench.model, "generation_config", None), "eos_token_id", None)
-    listed = configured if isinstance(configured, Sequence) else [configured]
-    return frozenset(token for token in (*listed, bench.tokenizer.eos_token_id) if token is not None)
