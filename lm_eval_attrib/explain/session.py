@@ -16,9 +16,9 @@ from ..contrast.workbench import open_resources
 from ..errors import AttribError, StoreError
 from ..records import Accepted, Contrast, Explanation, Failure, Run, Status, TaskSummary, answer_digest
 from ..settings import Settings
+from ..store.clean_text import unicode_text
 from ..store.database import Store
-from ..store.json_text import unicode_text
-from ..store.shards import ShardWriter, merge
+from ..store.shards import ShardWriter, merge_shards
 from ..store.writer import Sink
 from . import sample as plan
 from .explainer import Explainer
@@ -333,7 +333,7 @@ class Session:
     def _join(self) -> None:
         """Bring the processes' shards into the database."""
         with Store.create(self.settings.db) as store:
-            merge(self._shards, store)
+            merge_shards(self._shards, store)
             store.finish(self.run.run_id, self._status)
 
     def _say_outcome(self) -> None:

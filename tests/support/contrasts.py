@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from factories import choice_failure, failure
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
@@ -98,39 +100,17 @@ def generated(
         "failure_id": "f1",
         "run_id": "r1",
         "task": "some_task",
-        "doc_id": 0,
-        "doc": {},
-        "output_type": "generate_until",
         "prompt": prompt,
         "prediction": response,
         "gold": gold,
-        "metric": "exact_match",
-        "filter": "none",
-        "value": 0.0,
         "continuations": (Continuation(response, tuple(prompt_ids), tuple(ids), prompt),),
         "extracted": extracted,
         "golds": (gold,) if gold else (),
     }
-    return Failure(**(values | fields))
+    return failure(**(values | fields))
 
 
 def chosen(choices: list[Continuation], chosen: int, correct: tuple[int, ...], **fields: Any) -> Failure:
     """A multiple_choice failure."""
-    values: dict[str, Any] = {
-        "failure_id": "f2",
-        "run_id": "r1",
-        "task": "some_choices",
-        "doc_id": 0,
-        "doc": {},
-        "output_type": "multiple_choice",
-        "prompt": choices[0].prompt,
-        "prediction": choices[chosen].text,
-        "gold": choices[correct[0]].text if correct else "?",
-        "metric": "acc",
-        "filter": "none",
-        "value": 0.0,
-        "continuations": tuple(choices),
-        "chosen": chosen,
-        "correct": correct,
-    }
-    return Failure(**(values | fields))
+    named = {"failure_id": "f2", "run_id": "r1", "task": "some_choices"}
+    return replace(choice_failure(0, choices, chosen, correct, **named), **fields)
