@@ -102,11 +102,11 @@ def query(database: Path, name: str | None, given: tuple[str, ...], form: rows.F
     from .store.database import Store
 
     if name is None:
-        listed = [(one.name, one.summary, ", ".join(one.parameters)) for one in queries.load_all()]
+        listed = [(one.name, one.summary, ", ".join(one.parameters)) for one in queries.named_queries()]
         click.echo(rows.format_rows(("name", "answers", "parameters"), listed, form, width=120))
         return
     with Store.open(database) as store:
-        click.echo(rows.format_rows(*rows.of(queries.run(store, name, **_parameters(given))), form))
+        click.echo(rows.format_rows(*rows.of(queries.run_query(store, name, **_parameters(given))), form))
 
 
 @main.command()

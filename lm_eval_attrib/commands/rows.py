@@ -8,6 +8,8 @@ import json
 from collections.abc import Sequence
 from typing import Any, Literal, Protocol, get_args
 
+from ..store.clean_text import one_line
+
 Format = Literal["table", "csv", "json"]
 FORMATS: tuple[Format, ...] = get_args(Format)
 
@@ -64,5 +66,4 @@ def _cell(value: Any, width: int) -> str:
         return ""
     if isinstance(value, float):
         return f"{value:.4g}"
-    text = "".join(char if char.isprintable() else "␤" if char == "\n" else "·" for char in str(value))
-    return text if len(text) <= width else text[: width - 1] + "…"
+    return one_line(str(value), width)

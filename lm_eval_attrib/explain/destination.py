@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ..records import Run, TaskSummary
 from ..store.database import Store
-from ..store.shards import ShardWriter, merge
+from ..store.shards import ShardWriter, merge_shards
 from ..store.writer import Sink
 from .host import Host
 from .selection import Stored
@@ -79,7 +79,7 @@ class Destination:
         if self.alone:
             return
         with Store.create(self.database) as store:
-            merge(self._shards, store)
+            merge_shards(self._shards, store)
             store.finish(self.run.run_id, status)
 
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from ..records import Failure, answer_digest
 from ..settings import Settings
-from ..store.json_text import unicode_text
+from ..store.clean_text import unicode_text
 from .progress import plan_lines
 from .sample import Key, draw, key
 

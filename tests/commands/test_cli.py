@@ -90,7 +90,7 @@ def test_sql_reads_this_file_and_nothing_else(database: Path, tmp_path: Path, te
 
 def test_query_lists_and_runs_the_named_queries(database: Path) -> None:
     listed = call("query", database).output
-    assert all(name in listed for name in queries.names())
+    assert all(name in listed for name in queries.query_names())
     assert call("query", database, "failures_by_task").exit_code == 0
     limited = json.loads(call("query", database, "failures", "--set", "limit=1", "--format", "json").output)
     assert len(limited) == 1

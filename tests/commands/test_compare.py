@@ -125,7 +125,7 @@ def test_pairs_are_explained_again_under_another_model(explained: tuple[Path, li
     assert report.problems == ()
     with Store.open(database) as store:
         pairs = store.sql("SELECT count(*) AS n FROM failures WHERE status = 'attributed' AND run_id = 'first'").to_pylist()
-        rows = queries.run(store, "compare").to_pylist()
+        rows = queries.run_query(store, "compare").to_pylist()
         settings = store.sql("SELECT settings FROM runs WHERE run_id <> 'first'").to_pylist()
     assert report.counts == {"attributed": pairs[0]["n"]}
     assert len(rows) == pairs[0]["n"] > 0

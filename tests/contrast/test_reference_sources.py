@@ -260,7 +260,7 @@ def test_a_wrong_reference_is_told_at_once(
 def test_a_run_is_looked_up_by_the_first_process(tmp_path: Path) -> None:
     settings = Settings(db=tmp_path / "runs.duckdb", reference="run:abc")
     Store.create(settings.db).close()
-    with pytest.raises(ArgumentError, match=r"names 0 runs \(attrib_reference\)"):
+    with pytest.raises(ArgumentError, match=r"No run \(attrib_reference\) begins with 'abc'"):
         preflight(settings)
     preflight(settings, rank=1)
 

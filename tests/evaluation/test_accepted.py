@@ -20,7 +20,7 @@ from lm_eval_attrib.evaluation.task import Document, Request
 from lm_eval_attrib.records import Accepted
 from lm_eval_attrib.store.database import Store
 from lm_eval_attrib.store.layout import ACCEPTED
-from lm_eval_attrib.store.shards import ShardWriter, merge
+from lm_eval_attrib.store.shards import ShardWriter, merge_shards
 
 
 def row(number: int, response: str | None, **changes: object) -> Accepted:
@@ -53,11 +53,11 @@ def test_shards_of_several_processes_are_merged_in_the_order_of_time(tmp_path: P
         second.add_accepted([row(2, "two"), row(4, None)])
         second.add_accepted([])
         with Store.create(tmp_path / "runs.duckdb") as store:
-            merge(folder, store)
+            merge_shards(folder, store)
             assert kept(store) == {1: "one", 2: "two", 3: "three"}
             store.add_accepted([row(2, "zwei")])  # evaluated again since: an old shard must not undo it
             first.add_accepted([row(3, None), row(4, "four")])
-            merge(folder, store)
+            merge_shards(folder, store)
             assert kept(store) == {1: "one", 2: "zwei", 4: "four"}
     assert pq.read_table(folder / "accepted").schema.names == ACCEPTED.names
 
