@@ -5,14 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from ..prompt.profiles import AnswerForm, field_texts
 from ..prompt.spans import shared_length
 from ..records import Contrast, Failure, NoPair
 from .response.answer_forms import nearest_form, same_value
 from .response.extraction import Place, locate
+from .response.gold import gold_answers
 from .response.read import Response, read_response
 from .response.retokenise import added, continue_with
-from .strategy import Workbench
+from .workbench import Workbench
 
 #: Characters after the answer that are kept behind the gold answer, to know how it would have ended.
 _TAIL = 12
@@ -44,21 +44,6 @@ class Answer:
                 return found
             reason = reason or found
         return NoPair(self.name, reason)
-
-
-def gold_answers(failure: Failure, bench: Workbench) -> list[str]:
-    """The accepted answers, each reduced to the answer proper where the gold text is a whole solution."""
-    texts = [text for text in (failure.golds or (failure.gold,)) if text.strip()]
-    if not texts:
-        texts = [text for path in bench.profile.reference for text in field_texts(failure.doc, path)]
-    answers = (reduced(text, bench.profile.answer) for text in texts)
-    return list(dict.fromkeys(answer for answer in answers if answer))
-
-
-def reduced(gold: str, form: AnswerForm) -> str:
-    """The answer proper within a gold text: what the profile's ``gold`` pattern finds last, else the text itself."""
-    matches = [match for match in re.finditer(form.gold, gold) if match.groups() and match[1]]
-    return (matches[-1][1] if matches else gold).strip()
 
 
 def _at_place(response: Response, place: Place, golds: Sequence[str], bench: Workbench) -> Contrast | str:

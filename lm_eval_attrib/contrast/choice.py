@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from ..prompt.spans import shared_length
 from ..records import Continuation, Contrast, Failure, NoPair
-from .strategy import Workbench
+from .workbench import Workbench
 
 #: Metrics that compare choices per character or per byte, and how long a choice then counts.
 _LENGTHS = {

@@ -9,7 +9,7 @@ from ..records import Contrast, Failure, NoPair
 from .ifeval.instructions import Rule, rules
 from .response.read import Response, read_response
 from .response.retokenise import added
-from .strategy import Workbench
+from .workbench import Workbench
 
 #: Tokens that are looked at, in the model's order, for one that keeps the instruction possible.
 _RANKED = 1000

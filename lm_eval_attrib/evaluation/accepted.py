@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from ..contrast import Lookup
 from ..errors import ArgumentError
 from ..records import Accepted, Failure, digest
 from ..store.database import Store
@@ -13,6 +12,9 @@ from ..store.json_text import as_json
 from ..store.load import find_run
 from .metric import Decision, number
 from .task import EvaluatedTask, Request
+
+#: Correct responses known for a failure's document (an accepted response of another run), as texts.
+Lookup = Callable[[Failure], Sequence[str]]
 
 _ROWS = "SELECT task, filter, doc_id, doc_digest, response FROM accepted WHERE run_id = $run"
 

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from ..contrast import Verdict
+from ..contrast import ScoreResponse
 from ..contrast.reference_sources import in_database
-from ..contrast.workbench import open_resources
+from ..contrast.resources import open_resources
 from ..records import Accepted, Contrast, Failure, Run, TaskSummary
 from ..settings import Settings
 from ..store.database import Store
@@ -52,7 +52,7 @@ def explain_run(
     summaries: Sequence[TaskSummary],
     failures: Sequence[Failure],
     settings: Settings,
-    judge: Verdict | None = None,
+    judge: ScoreResponse | None = None,
     pairs: Mapping[str, Contrast] | None = None,
     accepted: Sequence[Accepted] = (),
 ) -> ExplainReport:

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, TypeVar
 
-from ..contrast import Verdict, read_annotations
-from ..contrast.workbench import open_resources
+from ..contrast import ScoreResponse, read_annotations
+from ..contrast.resources import open_resources
 from ..errors import AttribError, StoreError
 from ..records import Accepted, Contrast, Explanation, Failure, Run, Status, TaskSummary, answer_digest
 from ..settings import Settings
@@ -228,7 +228,7 @@ class Session:
 
     # --- explain -------------------------------------------------------------------------------------------------
 
-    def explain(self, judge: Verdict | None, pairs: Mapping[str, Contrast]) -> None:
+    def explain(self, judge: ScoreResponse | None, pairs: Mapping[str, Contrast]) -> None:
         """Explain the sample, batch by batch, until it is done or the time is spent."""
         if not self.chosen or self.sink is None:
             return

@@ -8,7 +8,7 @@ Segments: ``system`` (a chat's system turn), ``instruction`` (also ``instruction
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
 
@@ -81,33 +81,6 @@ def effective_fields(profile: TaskProfile, failure: Failure) -> SegmentFields:
     return SegmentFields(
         query=query, evidence=present(profiles.EVIDENCE), choices=present(profiles.CHOICES), texts=fields.texts
     )
-
-
-def words(ids: Sequence[int], tokenizer: Tokenizer, special: Collection[int] = ()) -> list[list[int]]:
-    """Groups of token indices that make up a word: what stands between white space.
-
-    Tokens of white space alone belong to no word, except spaces right before one, which are its own. ``special`` holds the
-    indices of special tokens, which belong to none; where it is empty the tokenizer's own are taken.
-    """
-    apart = set(special) or {i for i, token in enumerate(ids) if token in set(tokenizer.all_special_ids)}
-    text = token_text(ids, tokenizer, skip_special=False)
-    groups: list[list[int]] = []
-    current: list[int] = []
-    spaces: list[int] = []
-    for i in range(len(ids)):
-        piece = text.piece(i)
-        if i in apart or not piece.strip():
-            current = []
-            spaces = [*spaces, i] if i not in apart and piece and not piece.strip(" ") else []
-            continue
-        if not current or spaces or piece[0].isspace():
-            current = [*spaces]
-            groups.append(current)
-        current.append(i)
-        spaces = []
-        if piece[-1].isspace():
-            current = []
-    return groups
 
 
 def _prompt_tokens(failure: Failure, ids: Sequence[int]) -> int:
