@@ -57,7 +57,7 @@ class Explainer:
 
     Raises:
         ModelError: the model is not decoder-only, or an operation of it has no relevance rule.
-        AttribError: something that the settings name does not hold (:func:`~.benches.open_resources`).
+        AttribError: something that the settings name does not hold (:func:`~.contrast.resources.open_resources`).
     """
 
     def __init__(
