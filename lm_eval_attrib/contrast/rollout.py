@@ -74,8 +74,8 @@ class Rollout:
 def search(response: Response, judge: ResponseJudge, continuer: Continuer) -> Trial:
     """Try places in the order in which the model wavered, until an alternative turns the answer or the budget is spent.
 
-    The earliest place counts: after a success the earlier ones are tried too, but only those at which the model wavered. Where it
-    did not, a far-fetched word turns nearly any answer: "She" → "Recount: she" at the first token, say.
+    The earliest place counts: after a success the earlier ones are tried too, but only those at which the model wavered. Where
+    it did not, a far-fetched word turns nearly any answer: "She" → "Recount: she" at the first token, say.
     """
     trial = Trial()
     budget = judge.bench.budget
