@@ -7,12 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..evaluation.accepted import accepted_in
+from ..evaluation.accepted import Lookup, accepted_in
 from ..evaluation.metric import as_number
 from ..evaluation.samples import read_samples
 from ..records import Failure, digest
 from ..store.database import Store
-from . import Lookup
 from .other_model import OtherModel
 
 #: What the beginning of a run_id is written after.

@@ -16,6 +16,9 @@ from .task import Request
 #: Correct responses known for a failure's document (another model's accepted response), as texts.
 Lookup = Callable[[Failure], Sequence[str]]
 
+#: Correct responses known for a failure's document (an accepted response of another run), as texts.
+Lookup = Callable[[Failure], Sequence[str]]
+
 _ROWS = "SELECT task, filter, doc_id, doc_digest, response FROM accepted WHERE run_id = $run"
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -12,6 +12,7 @@ from ..errors import SamplesError
 from ..records import Continuation, Failure, OutputType, failure_id
 from .judgement import Judgement
 from .metric import Criterion, as_number
+from .normalisation import normalised
 from .task import Document, EvaluatedTask, Request
 
 #: What filters of lm_eval leave where nothing matched.
@@ -169,13 +170,6 @@ def _multiple_choice(task: EvaluatedTask, criterion: Criterion, judgement: Judge
     )
 
 
-#: How each variant of accuracy measures a choice before the best is taken.
-_LENGTH: dict[str, Callable[[str], int]] = {
-    "acc_norm": len,
-    "acc_bytes": lambda text: len(text.encode("utf-8")),
-}
-
-
 def _chosen(metric: str, scores: Sequence[float | None], texts: Sequence[str]) -> int | None:
     """The choice the metric takes as the model's: the first of the highest (per character or byte, or less its own prior)."""
     if any(score is None for score in scores):
@@ -184,8 +178,7 @@ def _chosen(metric: str, scores: Sequence[float | None], texts: Sequence[str]) -
     if metric == "acc_mutual_info" and len(values) == 2 * len(texts):
         values = [given - alone for given, alone in zip(values[: len(texts)], values[len(texts) :], strict=True)]
     values = values[: len(texts)]
-    if metric in _LENGTH:
-        values = [value / max(_LENGTH[metric](text), 1) for value, text in zip(values, texts, strict=True)]
+    values = [normalised(value, metric, text) for value, text in zip(values, texts, strict=True)]
     return max(range(len(values)), key=lambda place: (values[place], -place)) if values else None
 
 

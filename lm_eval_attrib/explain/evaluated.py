@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from ..contrast import Verdict
+from ..contrast import ScoreResponse
 from ..prompt.profiles import TaskProfile
 from ..records import Accepted, Contrast, Failure, Run, TaskSummary
 
@@ -28,6 +28,6 @@ class Evaluated:
     tasks: Sequence[TaskSummary]
     failures: Sequence[Failure]
     accepted: Sequence[Accepted] = ()
-    judge: Verdict | None = None
+    judge: ScoreResponse | None = None
     pairs: Mapping[str, Contrast] = field(default_factory=dict)
     profiles: tuple[TaskProfile, ...] | None = None

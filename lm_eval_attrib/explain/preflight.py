@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..contrast.reference_sources import in_database
-from ..contrast.workbench import open_resources
+from ..contrast.resources import open_resources
 from ..reports.folder import Folder
 from ..settings import Settings
 from ..store.database import Store

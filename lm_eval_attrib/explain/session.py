@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..contrast import read_annotations
-from ..contrast.workbench import open_resources
+from ..contrast.resources import open_resources
 from ..errors import AttribError, StoreError
 from ..records import Explanation, Failure, Status
 from ..reports.html import write_report

@@ -9,10 +9,10 @@ from typing import Any
 from ...prompt.ends import end_tokens
 from ...prompt.spans import decode
 from ...records import Failure
-from ..answer import gold_answers
 from ..response.answer_forms import same_value
 from ..response.extraction import locate, patterns
-from ..strategy import Workbench
+from ..response.gold import gold_answers
+from ..workbench import Workbench
 from .greedy import Stopped
 
 #: New tokens where the evaluation's own limit is not known.
@@ -24,7 +24,7 @@ _LONGER, _SPARE = 2, 32
 
 
 @dataclass(frozen=True)
-class Court:
+class ResponseJudge:
     """Judges continuations of one failure's response the way the evaluation judged the response itself.
 
     ``until`` are the task's stop sequences, ``limit`` the ids a whole response may have, ``ends`` those that end one.
@@ -37,8 +37,8 @@ class Court:
     ends: frozenset[int]
 
     @classmethod
-    def of(cls, failure: Failure, bench: Workbench) -> Court:
-        """The court for ``failure``, with the generation arguments of its evaluation as far as they are known."""
+    def of(cls, failure: Failure, bench: Workbench) -> ResponseJudge:
+        """The judge of ``failure``, with the generation arguments of its evaluation as far as they are known."""
         until, most = generation_limits(failure)
         source = failure.continuations[0]
         limit = min(most, _LONGER * len(source.ids) + _SPARE)
