@@ -141,8 +141,8 @@ class RuleMode(TorchFunctionMode):
         place = f"{self._names.get(module, '?')} ({type(module).__name__})" if module is not None else "the model"
         return NoRule(
             f"{operation_name(func)}{use}, met in {place}, has no relevance rule. Relevance through it would be a guess, so "
-            "nothing is attributed. Known operations are in lm_eval_attrib.lrp.rules.tables; a new one needs a row there with a "
-            "test against a slow reference. attrib_rule=gradient works with any operation."
+            "nothing is attributed. Known operations are in lm_eval_attrib.lrp.rules.tables; a new one needs a row there with "
+            "a test against a slow reference. attrib_rule=gradient works with any operation."
         )
 
     # Module hooks are global to torch, not attached to the model, and live only inside the context. The mode is its thread's
