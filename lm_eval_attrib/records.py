@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, TypeAlias
@@ -30,9 +31,15 @@ class Column(Protocol):
     def __iter__(self) -> Iterator[Any]: ...
 
 
+_ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
+
+
 def digest(*parts: object) -> str:
-    """A short stable identifier of JSON-serialisable parts (128 bits of SHA-256, hexadecimal)."""
-    text = json.dumps(parts, sort_keys=True, ensure_ascii=False, default=str)
+    """A short stable identifier of JSON-serialisable parts (128 bits of SHA-256, hexadecimal).
+
+    Other values count as their text, without the memory address that it may hold (an image, an object of a data set).
+    """
+    text = json.dumps(parts, sort_keys=True, ensure_ascii=False, default=lambda value: _ADDRESS.sub("", str(value)))
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:32]
 
 
@@ -262,11 +269,28 @@ class Explanation:
     label_reason: str = ""
     trust: Trust | None = None
     seconds: float | None = None
+    #: Of these, spent on finding the pair, on the attribution and on the checks: ``pair``, ``attribution``, ``checks``.
+    stages: Mapping[str, float] = field(default_factory=dict)
+    #: What it is an explanation of, by content: several failures of several runs may share it. Empty: it is its failure's own.
+    explanation_id: str = ""
+    #: The release of this package that explained.
+    version: str = ""
+    #: What the search for a pair was allowed to spend. A larger budget tries again what has no pair.
+    budget: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Explained:
+    """What is stored under an explanation_id: its outcome, and what was spent on it."""
+
+    status: str
+    reason: str = ""
+    budget: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Run:
-    """One model under one rule and objective in one evaluation setting. Running the same again continues the same run."""
+    """One evaluation of one model, explained under one rule and objective. Running the same again continues the same run."""
 
     run_id: str
     model: str
@@ -278,6 +302,8 @@ class Run:
     versions: Mapping[str, str]
     #: Few-shot count, chat template, system instruction, generation arguments, seeds.
     settings: Mapping[str, Any] = field(default_factory=dict)
+    #: ``evaluation``; ``samples``: of answers logged elsewhere; ``compare``, ``replay``: of another run's failures.
+    kind: str = "evaluation"
 
 
 @dataclass(frozen=True)
@@ -295,13 +321,16 @@ class TaskSummary:
     not_attributable: str = ""
     #: Documents that this evaluation found right, under the filter that decides: stored as failures, they are none any more.
     right: Sequence[int] = ()
+    #: Whether this filter is the one whose failures are explained: of several, one.
+    decides: bool = True
 
 
 @dataclass(frozen=True)
-class Accepted:
-    """A generated response to a document that the task's own metric accepts; ``response`` is None where it does not (any more).
+class JudgedDocument:
+    """An evaluated document under one filter. ``value`` and ``right`` are None where the metric says nothing of it.
 
-    ``doc_digest`` tells the document from another of the same index.
+    ``doc_digest`` tells the document from another of the same index. ``response`` is the generated response where the task
+    accepted it under the filter that decides, else None.
     """
 
     run_id: str
@@ -309,17 +338,10 @@ class Accepted:
     filter: str
     doc_id: int
     doc_digest: str
-    response: str | None
-
-
-def answer_digest(prediction: str, first: str | None) -> str:
-    """What was answered, in short: the prediction and the first continuation's text (a generated response)."""
-    return digest("answer", prediction, first)
-
-
-def run_id(run_model: str, model_args: Mapping[str, Any], rule: str, objective: str, settings: Mapping[str, Any]) -> str:
-    """The identifier of a run: the same model, arguments, rule, objective and evaluation settings give the same."""
-    return digest("run", run_model, dict(model_args), rule, objective, dict(settings))
+    metric: str
+    value: float | None
+    right: bool | None
+    response: str | None = None
 
 
 def failure_id(run: str, task: str, filter_name: str, doc_id: int, doc: Mapping[str, Any], prompt: str) -> str:

@@ -5,10 +5,9 @@ from __future__ import annotations
 import platform
 from collections.abc import Mapping
 from importlib import metadata
-from itertools import count
 from typing import Any
 
-from ..records import Run, run_id
+from ..records import Run, digest
 from ..settings import Settings
 
 #: Arguments of ``hf`` that say where and how fast, not what: another value continues the same run.
@@ -21,43 +20,44 @@ PLACEMENT = {
 VERSIONED = ("lm-eval-attrib", "lm_eval", "torch", "transformers", "accelerate")
 
 
+#: Arguments that say which weights: what they are is known from the weights themselves.
+WHICH_WEIGHTS = {"pretrained", "revision", "subfolder", "peft", "delta"}
+
+
 def run_of(
     model: Any,
     arguments: Mapping[str, Any],
     settings: Settings,
     evaluation: Mapping[str, Any],
-    before: Mapping[str, Mapping[str, Any]] | None = None,
+    weights: str,
+    kind: str = "evaluation",
 ) -> Run:
     """The run of ``model`` (a transformers model), made with ``arguments`` of ``hf``, under ``evaluation`` settings.
 
-    Evaluating further tasks continues a run; evaluating one of its tasks in another way (few-shot examples, generation) begins
-    another, for a run holds one result a task.
+    Its identifier follows from what was evaluated and how alone: the same evaluation gives the same, from Python or the command
+    line, whatever the database holds.
 
     Args:
-        evaluation: settings of the evaluation as a whole; under ``tasks``, each task's own.
-        before: the runs of the database: run_id → settings.
+        evaluation: settings of the evaluation as a whole; under ``tasks``, how each was posed.
+        weights: what tells the weights from others of the same name.
+        kind: of the records' ``Run``.
     """
-    kept = {name: plain(value) for name, value in sorted(arguments.items()) if name not in PLACEMENT and value is not None}
+    given = {name: plain(value) for name, value in sorted(arguments.items()) if name not in PLACEMENT and value is not None}
     name = full_model_name(model, arguments)
-    kept["pretrained"] = loaded_name(model, arguments["pretrained"])
-    common = {**plain(dict(evaluation)), **({"attribution": own} if (own := settings.identity()) else {})}
-    tasks = common.pop("tasks", {})
-    for variant in count():
-        identity = {**common, **({"variant": variant} if variant else {})}
-        identifier = run_id(name, kept, settings.rule, settings.objective, identity)
-        known = (before or {}).get(identifier, {}).get("tasks", {})
-        if all(known.get(task, posed) == posed for task, posed in tasks.items()):
-            break
+    how = {key: value for key, value in given.items() if key not in WHICH_WEIGHTS}
+    own = settings.identity()
+    posed = {**plain(dict(evaluation)), **({"attribution": own} if own else {})}
     return Run(
-        run_id=identifier,
+        run_id=digest("run", weights, how, settings.rule, settings.objective, posed),
         model=name,
-        model_args=kept,
+        model_args={**given, "pretrained": loaded_name(model, arguments["pretrained"])},
         dtype=str(getattr(model, "dtype", "")).removeprefix("torch."),
         parameters=_parameters(model),
         rule=settings.rule,
         objective=settings.objective,
         versions=versions(),
-        settings={**identity, "tasks": {**known, **tasks}},
+        settings={**posed, "weights": weights},
+        kind=kind,
     )
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from ..errors import ArgumentError
@@ -44,19 +43,6 @@ class StoredFailure:
     status: str
     contrast: Contrast | None
     tokens: Sequence[str]
-
-
-def run_settings(path: Path) -> dict[str, dict[str, Any]]:
-    """run_id → evaluation settings of the runs in the database at ``path``; none where no file is.
-
-    Raises:
-        StoreError: the file is no database of this project's, or cannot be read.
-    """
-    if not path.exists():
-        return {}
-    with Store.open(path) as store:
-        rows = store.sql("SELECT run_id, settings FROM runs").to_pylist()
-    return {row["run_id"]: json.loads(row["settings"]) for row in rows}
 
 
 def find_run(store: Store, beginning: str | None, option: str = "--run") -> StoredRun:

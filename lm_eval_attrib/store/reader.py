@@ -23,6 +23,7 @@ _NAMED = 5
 ORDER = {
     "contrasts": "position",
     "continuations": "choice",
+    "choices": "choice",
     "tokens": "position",
     "layers": "layer, position",
     "nodes": "layer, position",
