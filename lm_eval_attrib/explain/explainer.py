@@ -132,7 +132,7 @@ class Explainer:
             note = "one position is explained: only choices have a right continuation to set against the wrong one"
             return replace(contrast, note="; ".join(part for part in (contrast.note, note) if part))
         if wanted == "sequence":
-            return replace(as_sequence(contrast, failure, 0.0), note=contrast.note)
+            return as_sequence(contrast)
         return replace(contrast, objective=wanted)
 
     # --- the attribution -----------------------------------------------------------------------------------------
