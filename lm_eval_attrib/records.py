@@ -139,6 +139,8 @@ class Contrast:
     prompt_tokens: int = 0
     #: Anything a reader should know: a fall-back taken, rollouts spent, votes.
     note: str = ""
+    #: Whether a trial showed that the place decides: with the contrast there the task's metric accepts the answer.
+    proved: bool = False
     #: What the verdict compared: score of what was answered less score of the gold answer, in the deciding metric's own units
     #: (nats, nats a character …); None where the verdict compares no scores.
     margin: float | None = None

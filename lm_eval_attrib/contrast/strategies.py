@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from ..errors import ArgumentError
 from ..records import Contrast, Failure, NoPair
 from .annotations import Annotations
@@ -14,6 +16,7 @@ from .response.no_answer import first_answered
 from .response.read import read_response
 from .rollout import Rollout
 from .strategy import Strategy
+from .trial.spent import Spent
 from .workbench import Workbench
 
 #: Every strategy by its name.
@@ -33,6 +36,7 @@ def find_pair(failure: Failure, bench: Workbench) -> Contrast | NoPair:
     without = _without_answer(failure, bench)
     if without:
         return NoPair("answer", without, answered=False)
+    bench = replace(bench, spent=Spent())  # one account and one clock for all strategies of the failure
     tried: list[NoPair] = []
     for name in strategy_order(failure, bench):
         if name not in STRATEGIES:
