@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..evaluation.accepted import Lookup, accepted_in
-from ..evaluation.metric import number
+from ..evaluation.metric import as_number
 from ..evaluation.samples import read_samples
 from ..records import Failure, digest
 from ..store.database import Store
@@ -104,5 +104,5 @@ def _response(sample: Mapping[str, Any]) -> str | None:
 
 
 def _right(sample: Mapping[str, Any], metric: str) -> bool:
-    value = number(sample.get(metric))
+    value = as_number(sample.get(metric))
     return value is not None and value >= 1

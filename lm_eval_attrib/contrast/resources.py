@@ -28,11 +28,14 @@ class Resources:
     panel: JudgePanel | None = None
 
 
-def open_resources(settings: Settings, store: Store | None = None) -> Resources:
+def open_resources(
+    settings: Settings, store: Store | None = None, profiles: tuple[TaskProfile, ...] | None = None
+) -> Resources:
     """Everything that the settings name, read and checked.
 
     Args:
         store: the settings' database, where it is open already.
+        profiles: those that the settings name, where they have been read already.
 
     Raises:
         ArgumentError: an unknown strategy; a profile or an annotation that does not hold; a judge without a model; a
@@ -46,7 +49,7 @@ def open_resources(settings: Settings, store: Store | None = None) -> Resources:
     if settings.judge_url is None and settings.judge_model:
         raise ArgumentError("attrib_judge_model names judges, but attrib_judge_url names no endpoint to ask them at.")
     return Resources(
-        profiles=load_profiles(settings.profiles),
+        profiles=load_profiles(settings.profiles) if profiles is None else profiles,
         references=open_references(settings.reference, settings.db, store),
         annotations={} if settings.annotations is None else read_annotations(settings.annotations),
         panel=None if settings.judge_url is None else Judges(settings.judge_url, settings.judge_model, settings.judge_calls),

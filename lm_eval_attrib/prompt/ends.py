@@ -1,4 +1,4 @@
-"""Which ids end a response."""
+"""Where a generated text ends: the tokens after which a model stops."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from typing import Any
 
 
-def end_tokens(model: Any, *more: int | None) -> frozenset[int]:
-    """The ids at which ``model`` stops generating: those its generation configuration names, and ``more`` (the tokenizer's).
+def end_tokens(model: Any, *known: int | None) -> frozenset[int]:
+    """Every token id that ends what ``model`` generates: those of its generation configuration, and ``known`` ones.
 
     Args:
-        model: A model of transformers; None, or one without a generation configuration, adds nothing.
+        model: of transformers; anything without a generation configuration adds none.
+        known: the tokenizer's end of text, say; None is left out.
     """
     configured = getattr(getattr(model, "generation_config", None), "eos_token_id", None)
-    listed = configured if isinstance(configured, Sequence) else (configured,)
-    return frozenset(token for token in (*listed, *more) if token is not None)
+    listed = configured if isinstance(configured, Sequence) else [configured]
+    return frozenset(token for token in (*listed, *known) if token is not None)

@@ -6,9 +6,10 @@ import json
 from typing import Any
 
 import pytest
-from contrasts import HUB, byte_level, generated, needs_hub, tiny_llama
+from contrasts import byte_level, generated, tiny_llama
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from places import HUB, needs_hub
 
 from lm_eval_attrib.contrast import Workbench, find_pair
 from lm_eval_attrib.contrast.ifeval.instructions import INSTRUCTIONS, instruction_rules

@@ -11,7 +11,8 @@ from typing import Any
 import jinja2
 import pytest
 import yaml
-from contrasts import HUB, byte_level, generated
+from contrasts import byte_level, generated
+from places import HUB
 
 from lm_eval_attrib.contrast import STRATEGIES
 from lm_eval_attrib.contrast.response.extraction import locate
