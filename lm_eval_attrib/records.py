@@ -13,6 +13,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, TypeAlias
 
+from .charges import Artefact
+
 OutputType: TypeAlias = Literal["multiple_choice", "loglikelihood", "generate_until"]
 
 #: What became of a failure. ``attributed``: explained. ``no pair``: no strategy found one. ``no answer``: there is none to
@@ -315,6 +317,8 @@ class Explanation:
     #: One sentence with the figures that decided the label.
     label_reason: str = ""
     trust: Trust | None = None
+    #: Changes tried to see whether it is the model's failure at all; the first proved one is charged.
+    artefacts: Sequence[Artefact] = ()
     seconds: float | None = None
 
 

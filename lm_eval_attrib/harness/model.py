@@ -11,6 +11,8 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import torch
+from lm_eval.api.instance import Instance
+from lm_eval.api.model import CacheHook
 from lm_eval.models.huggingface import HFLM
 from lm_eval.models.utils import normalize_gen_kwargs
 
@@ -182,6 +184,21 @@ class AttribHFLM(HFLM):  # type: ignore[misc]
         if whole[: len(head)] == head:
             return tuple(whole[len(head) :])
         return tuple(self.tok_encode(response, add_special_tokens=False))
+
+    def respond(self, kind: str, arguments: Sequence[tuple[str, Any]]) -> list[Any]:
+        """Answers to further requests of a kind, got as the evaluation got its own; their ids are not kept.
+
+        Args:
+            arguments: of each request: the context, and the continuation or the generation arguments.
+        """
+        kept, self.scored = self.scored, None
+        hook: Any = self.cache_hook
+        self.cache_hook: Any = CacheHook(None)
+        try:
+            instances = [Instance(kind, {}, given, place) for place, given in enumerate(arguments)]
+            return list(getattr(self, kind)(instances, disable_tqdm=True))
+        finally:
+            self.scored, self.cache_hook = kept, hook
 
     def explains(self) -> bool:
         """Whether this process explains failures: of several that evaluate the same documents, one does."""

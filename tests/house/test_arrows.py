@@ -29,7 +29,7 @@ STOREYS = [
     {"settings"},
     {"terms", "plugin", "tasks"},
     {"records"},
-    {"errors"},
+    {"errors", "charges"},
 ]
 #: Parts that know less than their storey allows.
 ONLY = {
@@ -37,7 +37,8 @@ ONLY = {
     "lrp": {"errors"},
     "plugin": set(),
     "tasks": set(),
-    "records": set(),
+    "records": {"charges"},
+    "charges": set(),
 }
 #: Heavy libraries → the parts that may import them.
 LIBRARIES = {
