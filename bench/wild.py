@@ -1,7 +1,7 @@
 """Attribution methods against causes planted in real models and tasks: ``python bench/wild.py --model PATH CASES…``.
 
-``lm-eval-attrib plant`` makes the cases: documents that a model answers right until one known change makes it fail. Every method ranks
-the words of each changed prompt. A case counts if its first differing token is clean (Δℓ > 1) and carries at least half of the
+``lm-eval-attrib plant`` makes the cases: documents that a model answers right until one known change makes it fail. Every
+method ranks the words of each changed prompt. A case counts if its first differing token is clean (Δℓ > 1) and carries at least half of the
 margin, and if chance finds its cause first in less than one in ten. Printed by method, and written with ``--json``:
 
 - hit@1, hit@3: one of the 1 or 3 top-ranked words is one of the cause;
@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from lm_eval_attrib.lrp import Engine, Pair
+from lm_eval_attrib.lrp import Engine
 from lm_eval_attrib.lrp.intervention.faithfulness import (
     hit_at,
     ranking,
@@ -35,9 +35,10 @@ from lm_eval_attrib.lrp.intervention.faithfulness import (
     words_until_turned,
 )
 from lm_eval_attrib.lrp.intervention.probe import Probe
+from lm_eval_attrib.lrp.intervention.variant import Variant
 from torch import Tensor
 
-from lm_eval_attrib.harness.model import load
+from lm_eval_attrib.harness.model import load_model
 from lm_eval_attrib.plants.cases import PlantedCase, read_cases
 from lm_eval_attrib.plants.explained import Planted, planted
 
@@ -82,8 +83,6 @@ def methods(model: Any, dear: bool) -> dict[str, Method]:
 def left_out(model: Any, case: Planted) -> Tensor:
     """What Δℓ loses when one word is masked, on the word's tokens in equal parts."""
     probe = Probe(model, case.pair)
-    from lm_eval_attrib.lrp.intervention.interventions import Variant
-
     values = probe([Variant(), *(Variant(masked=word) for word in case.words)]).tolist()
     found = torch.zeros(len(case.pair.input_ids))
     for word, value in zip(case.words, values[1:], strict=True):
@@ -153,7 +152,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
-    lm = load(f"{given.model},attrib_limit=0")
+    lm = load_model(f"{given.model},attrib_limit=0")
     cases = [case for file in given.cases for case in read_cases(file)[: given.limit]]
     outcomes: dict[str, int] = {}
     measured: list[Measured] = []

@@ -177,7 +177,7 @@ def plant(model_args: str, tasks: str, kinds: str, out: Path, **options: Any) ->
 
     done = plant_causes(model_args, _split(tasks), out, kinds=_split(kinds), **options)
     counts = [(*what, count) for what, count in sorted(done.outcomes.items())]
-    click.echo(rows.render(("task", "kind", "outcome", "documents"), counts))
+    click.echo(rows.format_rows(("task", "kind", "outcome", "documents"), counts))
     click.echo(f"\n{done.cases} cases in {out}")
 
 

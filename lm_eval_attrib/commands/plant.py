@@ -56,9 +56,9 @@ def plant(
     if unknown:
         raise ArgumentError(f"Unknown kinds of plants {', '.join(unknown)}; known are {', '.join(KINDS)}.")
     from ..harness.documents import prompted_documents
-    from ..harness.model import load
+    from ..harness.model import load_model
 
-    lm = load(_without_explaining(model_args), device=device)
+    lm = load_model(_without_explaining(model_args), device=device)
     documents = prompted_documents(
         tasks, load_profiles(lm.settings.profiles), include_path=include_path, limit=limit, seed=seed
     )

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..lrp.intervention.interventions import Variant
 from ..lrp.intervention.probe import Probe
+from ..lrp.intervention.variant import Variant
 from ..lrp.pair import Pair
-from ..prompt.segments import words
 from ..prompt.spans import Tokenizer, shared_length, token_text
+from ..prompt.words import words
 from .cases import PlantedCase
 from .scoring import Encode
 

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 from transformers import DynamicCache
 
-from ..lrp.decoder.blocks import input_device, quiet
+from ..lrp.decoder.blocks import input_device
+from ..lrp.decoder.implementation import quiet
 
 Encode = Callable[[str, str], tuple[Sequence[int], Sequence[int]]]
 
