@@ -112,7 +112,7 @@ class AttribHFLM(HFLM):  # type: ignore[misc]
             answer: Log-likelihood (nats) and whether greedy decoding gives the continuation.
         """
         known = self.scored.pair(context, continuation) if self.scored is not None else None
-        prompt, ids = known if known is not None else self._encode(context, continuation)
+        prompt, ids = known if known is not None else self.encoded(context, continuation)
         room = max(self.max_length + 1 - len(ids), 0)
         cut = max(len(prompt) - room, 0)
         return Continuation(
@@ -125,7 +125,7 @@ class AttribHFLM(HFLM):  # type: ignore[misc]
             cut=cut,
         )
 
-    def _encode(self, context: str, continuation: str) -> tuple[Ids, Ids]:
+    def encoded(self, context: str, continuation: str) -> tuple[Ids, Ids]:
         """The ids ``loglikelihood`` would score: its own code, stopped before the model is called."""
         self._probe = []
         try:

@@ -24,7 +24,7 @@ STOREYS = [
     {"harness"},
     {"explain"},
     {"contrast", "artefacts"},
-    {"checks", "evaluation", "reports"},
+    {"checks", "evaluation", "plants", "reports"},
     {"store", "lrp", "prompt"},
     {"settings"},
     {"terms", "plugin", "tasks"},
@@ -45,8 +45,8 @@ LIBRARIES = {
     "lm_eval": {"harness", "plugin", "tasks"},
     "duckdb": {"store"},
     "pyarrow": {"store", "reports"},
-    "torch": {"lrp", "contrast", "artefacts", "checks", "explain", "harness", "commands", "tasks"},
-    "transformers": {"lrp", "contrast", "commands", "tasks"},
+    "torch": {"lrp", "contrast", "artefacts", "checks", "plants", "explain", "harness", "commands", "tasks"},
+    "transformers": {"lrp", "contrast", "plants", "commands", "tasks"},
     "accelerate": {"lrp"},
 }
 #: Parts of lrp, likewise.
