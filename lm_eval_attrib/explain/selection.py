@@ -8,12 +8,12 @@ from typing import NamedTuple
 
 from ..records import Explained, Failure
 from ..settings import Settings
-from .content import raised
 from .progress import plan_lines
+from .run_identity import raised
 from .sample import Key, draw, key
 
 #: What is settled once it is stored. What could not be explained, or was not drawn, is tried again.
-SETTLED = ("attributed", "no pair")
+SETTLED = ("attributed", "no pair", "no answer")
 
 
 @dataclass(frozen=True)
@@ -129,11 +129,11 @@ def select(everyone: Sequence[Opened], stored: Stored, settings: Settings, marke
     settled = {}
     for one in drawn:
         known = stored.explained.get(contents[one])
-        if known is not None and (known.status == "attributed" or _settles(known, budget)):
+        if known is not None and _settles(known, budget):
             settled[one] = known
     changed = frozenset(name for name, link in stored.links.items() if contents.get(name, link) != link)
     return Selection(keys, drawn, settled, changed - ours - settled.keys(), contents, stored)
 
 
 def _settles(known: Explained, budget: Mapping[str, object]) -> bool:
-    return known.status == "no pair" and not raised(budget, known.budget)
+    return known.status in SETTLED and not (known.status == "no pair" and raised(budget, known.budget))

@@ -20,14 +20,13 @@ from ..reports.html import write_report
 from ..settings import Settings
 from ..store.writer import Sink
 from . import sample
-from .content import explanation_ids
 from .destination import Destination
 from .evaluated import Evaluated
 from .explainer import Explainer
 from .host import Host, gather
 from .outcome import ExplainReport, Outcome
 from .progress import FailureBar, Progress
-from .run_identity import versions
+from .run_identity import explanation_ids, versions
 from .selection import Selection, Stored, opened, select
 
 logger = logging.getLogger(__name__)

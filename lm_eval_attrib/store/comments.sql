@@ -30,6 +30,7 @@ COMMENT ON COLUMN tasks."not_sampled" IS 'failures outside the seeded sample';
 COMMENT ON COLUMN tasks."errors" IS 'failures whose explanation raised';
 COMMENT ON COLUMN tasks."not_attributable" IS 'why nothing of this row can be attributed; empty otherwise';
 COMMENT ON COLUMN tasks."decides" IS 'of the filters of a task one: the failures under it are explained, and a total counts this row alone';
+COMMENT ON COLUMN tasks."no_answer" IS 'failures without an answer that could be explained';
 
 COMMENT ON VIEW documents IS 'Every evaluated document under every filter, right and wrong. Of a task in which no metric decides, a row without a verdict.';
 COMMENT ON COLUMN documents."run_id" IS 'the run';
@@ -73,7 +74,7 @@ COMMENT ON COLUMN failures."explanation_id" IS 'what explains it: a digest of ev
 
 COMMENT ON VIEW explanations IS 'What was found out, a row an explanation, whichever failures share it. The views below hold its rows by failure.';
 COMMENT ON COLUMN explanations."explanation_id" IS 'digest of everything that decides it';
-COMMENT ON COLUMN explanations."status" IS 'attributed, no pair or error';
+COMMENT ON COLUMN explanations."status" IS 'attributed, no pair, no answer or error';
 COMMENT ON COLUMN explanations."reason" IS 'as in failures';
 COMMENT ON COLUMN explanations."label" IS 'as in failures';
 COMMENT ON COLUMN explanations."pattern" IS 'as in failures';
@@ -100,6 +101,7 @@ COMMENT ON VIEW continuations IS 'The texts that the harness scored (a row a cho
 COMMENT ON COLUMN continuations."failure_id" IS 'the failure';
 COMMENT ON COLUMN continuations."choice" IS 'index of the choice, from 0';
 COMMENT ON COLUMN continuations."text" IS 'the continuation';
+COMMENT ON COLUMN continuations."measured" IS 'of a choice, the text whose length normalised metrics divide by';
 COMMENT ON COLUMN continuations."token_ids" IS 'the ids that were scored or generated';
 COMMENT ON COLUMN continuations."logprob" IS 'sum of its log-probabilities, nats';
 COMMENT ON COLUMN continuations."greedy" IS 'whether it is what the model would have said';
@@ -107,7 +109,7 @@ COMMENT ON COLUMN continuations."cut" IS 'prompt tokens dropped on the left to f
 COMMENT ON COLUMN continuations."chosen" IS 'the model''s answer';
 COMMENT ON COLUMN continuations."correct" IS 'a right answer';
 
-COMMENT ON VIEW choices IS 'The choices of a failed multiple-choice document as the metrics of lm-eval measure them: the space before a choice has no length.';
+COMMENT ON VIEW choices IS 'The choices of a failed multiple-choice document as the metrics of lm-eval measure them.';
 COMMENT ON COLUMN choices."failure_id" IS 'the failure';
 COMMENT ON COLUMN choices."choice" IS 'index of the choice, from 0';
 COMMENT ON COLUMN choices."text" IS 'the choice, as it was scored';

@@ -27,6 +27,7 @@ LAYOUT: dict[str, dict[str, pa.DataType]] = {
     "continuations": {
         "choice": _INT,
         "text": _TEXT,
+        "measured": _TEXT,
         "token_ids": _INTS,
         "logprob": _DOUBLE,
         "greedy": _FLAG,

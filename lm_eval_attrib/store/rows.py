@@ -132,6 +132,7 @@ def continuation_rows(failure: Failure) -> dict[str, list[Any]]:
     return {
         "choice": list(range(len(listed))),
         "text": [continuation.text for continuation in listed],
+        "measured": [continuation.measured for continuation in listed],
         "token_ids": [list(continuation.ids) for continuation in listed],
         "logprob": [continuation.logprob for continuation in listed],
         "greedy": [continuation.greedy for continuation in listed],

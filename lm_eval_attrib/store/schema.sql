@@ -79,7 +79,7 @@ CREATE TABLE base.failures (
     golds VARCHAR[] NOT NULL,
     metric VARCHAR NOT NULL,
     value DOUBLE,
-    status VARCHAR NOT NULL,  -- attributed, no pair, not sampled, error, right since
+    status VARCHAR NOT NULL,  -- attributed, no pair, no answer, not sampled, error, right since
     reason VARCHAR NOT NULL,
     explanation_id VARCHAR,
     explanation BIGINT  -- its key
@@ -110,6 +110,7 @@ CREATE TABLE base.continuations (
     key BIGINT NOT NULL,
     choice INTEGER NOT NULL,
     text VARCHAR NOT NULL,
+    measured VARCHAR NOT NULL,  -- the text whose length normalised metrics divide by
     token_ids INTEGER[] NOT NULL,
     logprob DOUBLE,
     greedy BOOLEAN,
@@ -233,7 +234,8 @@ SELECT
     coalesce(f.not_sampled, 0) AS not_sampled,
     coalesce(f.errors, 0) AS errors,
     t.not_attributable,
-    t.decides
+    t.decides,
+    coalesce(f.no_answer, 0) AS no_answer
 FROM base.tasks AS t
 LEFT JOIN (
     SELECT
@@ -241,6 +243,7 @@ LEFT JOIN (
         count(*) FILTER (WHERE status = 'attributed') AS attributed,
         count(*) FILTER (WHERE status = 'attributed' AND c.clean) AS clean,
         count(*) FILTER (WHERE status = 'no pair') AS no_pair,
+        count(*) FILTER (WHERE status = 'no answer') AS no_answer,
         count(*) FILTER (WHERE status = 'not sampled') AS not_sampled,
         count(*) FILTER (WHERE status = 'error') AS errors
     FROM base.standing AS f LEFT JOIN base.contrasts AS c ON c.key = f.explanation
@@ -268,14 +271,14 @@ CREATE VIEW explanations AS SELECT * EXCLUDE (key) FROM base.explanations;
 CREATE VIEW continuations AS
 SELECT f.failure_id, t.* EXCLUDE (key) FROM base.continuations AS t JOIN base.failures AS f ON t.key = f.key;
 
--- Choices as the metrics of lm_eval measure them: the space that parts a choice from its question has no length.
+-- Choices as the metrics of lm_eval measure them.
 CREATE VIEW choices AS
 WITH measured AS (
     SELECT
         f.failure_id, t.choice, t.text, t.logprob,
-        length(ltrim(t.text)) AS characters, strlen(ltrim(t.text)) AS bytes, len(t.token_ids) AS tokens,
-        t.logprob / greatest(length(ltrim(t.text)), 1) AS per_character,
-        t.logprob / greatest(strlen(ltrim(t.text)), 1) AS per_byte,
+        length(t.measured) AS characters, strlen(t.measured) AS bytes, len(t.token_ids) AS tokens,
+        t.logprob / greatest(length(t.measured), 1) AS per_character,
+        t.logprob / greatest(strlen(t.measured), 1) AS per_byte,
         t.logprob / greatest(len(t.token_ids), 1) AS per_token,
         t.chosen, t.correct AS gold
     FROM base.continuations AS t JOIN base.failures AS f ON t.key = f.key
