@@ -16,8 +16,9 @@ from .decoder.blocks import BlockCall, cut
 from .decoder.decoder import Decoder
 from .decoder.head import logits_of
 from .decoder.streaming import require_streamable
+from .mixers.known import Site, ruled
 from .rules.activations import Activations
-from .rules.mode import RuleMode, carries_gradient
+from .rules.mode import carries_gradient
 from .rules.rule import Function, Rule
 
 #: Tokens of the probe: enough to tell a causal model from one that is not, short enough to cost nothing.
@@ -49,6 +50,7 @@ def audit(
     decoder: Decoder,
     table: Mapping[Function, Rule] | None,
     activations: Activations,
+    sites: list[Site],
     input_ids: Sequence[int] | None = None,
 ) -> Audit:
     """Run a probe under ``table`` (None: plain gradients) and check what the sweep relies on.
@@ -67,14 +69,14 @@ def audit(
     outputs: list[Tensor] = []
     handed_on: list[Tensor] = []
     foreign: set[str] = set()
-    mode = None if table is None else RuleMode(table, activations, decoder.names, counts=counts)
+    mode = None if table is None else ruled(table, activations, decoder.names, sites, counts=counts)
     rules = ExitStack()
 
     def enter(index: int, hidden: Tensor) -> tuple[Tensor, Tensor]:
         if index == 0:
             hidden = hidden if hidden.requires_grad else hidden.detach().requires_grad_()
             if mode is not None:
-                rules.enter_context(mode.active())  # relevance ends here: what comes before needs no rules
+                rules.enter_context(mode)  # relevance ends here: what comes before needs no rules
         else:
             _require_handed_on(index, hidden, handed_on.pop())
         return hidden, hidden

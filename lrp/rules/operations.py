@@ -32,7 +32,7 @@ ADDED_PRODUCT = "baddbmm addmm addbmm addmv addcmul"
 QUOTIENT = "div __truediv__ __itruediv__ div_ divide true_divide"
 CONSTANT_DEVIATION = "var_mean std_mean"
 CONSTANT = "rsqrt sqrt std var norm vector_norm linalg_vector_norm"
-GATE = "sigmoid"
+GATE = "sigmoid logsigmoid softplus exp logsumexp"
 GENERIC_POINTWISE = """
     tanh leaky_relu elu celu selu hardswish hardtanh relu6 mish softsign tanhshrink hardshrink softshrink asinh atan sin expm1
     log1p

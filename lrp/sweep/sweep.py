@@ -246,6 +246,10 @@ class _Relay:
         if self.to is not None:
             self.to.activated(output)
 
+    def mixed(self, call: Any) -> None:
+        if self.to is not None:
+            self.to.mixed(call)
+
 
 def relevance_of(x: Tensor, gradient: Tensor) -> Tensor:
     """R = Σ_d x ⊙ ∂̃Δℓ/∂x, [batch, n]; summed in float32 at least, whatever the model's dtype."""
