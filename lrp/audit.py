@@ -92,7 +92,7 @@ def audit(
     with torch.enable_grad(), rules:
         with _embeddings_with_gradient(decoder):
             calls = decoder.capture(ids, enter=enter, leave=leave)
-        _require_one_vector(calls[0], ids)
+        _require_a_state(calls[0], ids)
         logits = logits_of(decoder, outputs[-1][:, -1:].requires_grad_())
     _require_one_way_in(calls)
     if ids.device.type != "meta" and len(probe) > 1:
@@ -124,12 +124,12 @@ def _embeddings_with_gradient(decoder: Decoder) -> Iterator[None]:
         handle.remove()
 
 
-def _require_one_vector(call: BlockCall, ids: Tensor) -> None:
+def _require_a_state(call: BlockCall, ids: Tensor) -> None:
     shape = tuple(call.hidden.shape)
-    if len(shape) != 3 or shape[:2] != tuple(ids.shape):
+    if len(shape) < 3 or shape[:2] != tuple(ids.shape):
         raise NotDecoderOnly(
-            f"Decoder blocks are given hidden states {list(shape)} for token ids {list(ids.shape)}, not [batch, seq, d]. "
-            "Tokens put before the prompt (prompt tuning) and several vectors a token cannot be told apart in the relevance."
+            f"Decoder blocks are given hidden states {list(shape)} for token ids {list(ids.shape)}, not [batch, seq, …, d]. "
+            "Tokens put before the prompt (prompt tuning) cannot be told apart in the relevance."
         )
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ..mixers.edges import Band, BlockEdges, Packed
-from ..mixers.mixing import EdgeSource, Mixing, banded_parts, by_shift, combs, cut_at
+from ..mixers.mixing import EdgeSource, Mixing, banded_parts, by_shift, combs, cut_at, on_comb
 from ..mixers.observer import BlockObserver
 from ..sweep.sweep import relevance_of
 from ..sweep.visitor import Pulled
@@ -49,8 +49,7 @@ class Builder:
     def __init__(self, rule: str, lengths: Sequence[int], learnt: Learnt) -> None:
         self.rule, self.lengths, self.learnt = rule, lengths, learnt
         self._parts: list[list[list[Tensor]]] = []
-        self._band: list[Tensor] = []
-        self._of: int | None = None  # the block of these two; its graph itself must not be kept alive
+        self._of: int | None = None  # the block of these; its graph itself must not be kept alive
 
     def edges(
         self,
@@ -70,9 +69,15 @@ class Builder:
             rows: For each prompt [n] bool, the receiving tokens whose edges are needed.
         """
         if self.learnt.closed.get(pulled.block) is not False:
-            found = self._closed(pulled, seen, at_sources, relevance)
+            try:
+                found = self._closed(pulled, seen, at_sources, relevance)
+            except RuntimeError as error:
+                # One mixer behind another: fused attention's backward has no derivative of its own.
+                if "not implemented" not in str(error):
+                    raise
+                found = []
             if pulled.block not in self.learnt.closed:
-                self.learnt.closed[pulled.block] = self._holds(pulled, found)
+                self.learnt.closed[pulled.block] = bool(found) and self._holds(pulled, found)
             if self.learnt.closed[pulled.block]:
                 return found
         return self._packed(pulled, relevance, rows)
@@ -89,7 +94,7 @@ class Builder:
         if self._of != pulled.block:
             self._of = pulled.block
             self._parts = self._linear_parts(pulled, seen)
-            self._band = self._passing_by(pulled, seen)
+        band = self._passing_by(pulled, seen)
         gradients = self._gradients(pulled, seen, at_sources)
         found = []
         for prompt, n in enumerate(self.lengths):
@@ -98,10 +103,9 @@ class Builder:
                 call.of_prompt(at, parts, prompt, n, self.rule)
                 for call, at, parts in zip(seen.calls, gradients, self._parts, strict=True)
             ]
-            if self._band:
-                received = [relevance_of(part[prompt : prompt + 1, :n], at_output[None])[0] for part in self._band]
-                calls.append(Band(torch.stack(received)))
-            active = (at_output != 0).any(-1)
+            if band:
+                calls.append(Band(torch.stack([part[prompt, :n] for part in band])))
+            active = received(at_output)
             found.append(BlockEdges([call for call in calls if call is not None], relevance[prompt, :n], active))
         return found
 
@@ -115,7 +119,7 @@ class Builder:
         sources = [source for call in seen.calls for source in call.sources]
         pulls: list[list[list[Tensor | None]]] = []
         for comb in combs(n, seen.reach_after + 1, pulled.local.x.device):
-            only = pulled.at_output * comb[None, :, None].to(pulled.at_output.dtype)
+            only = on_comb(pulled.at_output, comb)
             waiting = iter(torch.autograd.grad(pulled.local.y, sources, only, retain_graph=True, allow_unused=True))
             pulls.append([_by_head(call, [next(waiting) for _ in call.sources]) for call in seen.calls])
         found: list[list[list[Tensor | None]]] = []
@@ -148,15 +152,24 @@ class Builder:
         return found
 
     def _passing_by(self, pulled: Pulled, seen: BlockObserver) -> list[Tensor]:
-        """By shift, the part [batch, n, d] of the output that reaches it by no mixing call; empty where there is none."""
+        """By shift t the relevance [batch, n] that token j is given by token j − t by no mixing call; none where there is none.
+
+        Tokens further apart than all convolutions together reach have nothing to do with each other there, so one backward
+        from every reach-th token tells its edges apart.
+        """
         block, x, y = pulled.block, pulled.local.x, pulled.local.y
         if not seen.reach or self.learnt.passes_by.get(block) is False:
             return []
+        found = []
         with cut_at([tensor for call in seen.calls for tensor in call.entering]):
-            teeth = banded_parts([y], x, seen.reach + 1)
-        parts = [part[:, 0] for part in by_shift([tooth[0][:, None] for tooth in teeth], forwards=True)]
+            for comb in combs(x.shape[1], seen.reach + 1, x.device):
+                (pull,) = torch.autograd.grad(y, x, on_comb(pulled.at_output, comb), retain_graph=True)
+                found.append(relevance_of(x, pull))
+        # Sorted by the giving token, whose shifts are those to the tokens that are asked; then told by the receiving one.
+        given = [part[:, 0, :, 0] for part in by_shift([part[:, None, :, None] for part in found], forwards=False)]
+        parts = [torch.nn.functional.pad(part[:, : part.shape[1] - t], (t, 0)) for t, part in enumerate(given)]
         if block not in self.learnt.passes_by:
-            tolerance = _ROUNDING.get(y.dtype, _ROUNDING_IN_HALF) * float(parts[0].abs().max())
+            tolerance = _ROUNDING.get(y.dtype, _ROUNDING_IN_HALF) * float(relevance_of(y, pulled.at_output).abs().max())
             self.learnt.passes_by[block] = any(float(part.abs().max()) > tolerance for part in parts[1:])
         return parts if self.learnt.passes_by[block] else []
 
@@ -187,7 +200,7 @@ class Builder:
 
     def _packed(self, pulled: Pulled, relevance: Tensor, rows: Sequence[Tensor]) -> list[BlockEdges]:
         whole = [relevance.new_zeros((n, n)) for n in self.lengths]
-        actives = [(pulled.at_output[prompt, :n] != 0).any(-1) & rows[prompt] for prompt, n in enumerate(self.lengths)]
+        actives = [received(pulled.at_output[prompt, :n]) & rows[prompt] for prompt, n in enumerate(self.lengths)]
         wanted = sorted({int(row) for active in actives for row in active.nonzero()})
         for row in wanted:
             received = self._row(pulled, row)
@@ -198,6 +211,11 @@ class Builder:
             BlockEdges([Packed(edges)], relevance[prompt, : len(active)], active)
             for prompt, (edges, active) in enumerate(zip(whole, actives, strict=True))
         ]
+
+
+def received(gradient: Tensor) -> Tensor:
+    """[n] bool: tokens whose state [n, …] carries gradient."""
+    return (gradient != 0).flatten(1).any(-1)
 
 
 def _by_head(call: Mixing, gradients: Sequence[Tensor | None]) -> list[Tensor | None]:

@@ -15,7 +15,7 @@ from ..mixers.observer import BlockObserver
 from ..sweep.sweep import relevance_of
 from ..sweep.visitor import LocalGraph, Pulled
 from .attribution_graph import AttributionGraph, sink, subgraph
-from .building import Builder, Learnt
+from .building import Builder, Learnt, received
 from .pruning import KeptEdges, pruned_edges
 from .request import GraphRequest
 from .units import Units, largest_units
@@ -80,7 +80,7 @@ class GraphVisitor:
         collected = [self._found.setdefault((pulled.turn, prompt), _Collected()) for prompt in range(len(self.lengths))]
         for prompt, (found, n) in enumerate(zip(collected, self.lengths, strict=True)):
             if self.request.prune and found.alive is None:
-                found.alive = sink((pulled.at_output[prompt, :n] != 0).any(-1))
+                found.alive = sink(received(pulled.at_output[prompt, :n]))
             found.heads.append(self._heads(seen, prompt, n, found.alive))
             found.neurons.append(self._neurons(seen, prompt, n, found.alive))
             found.middles.append(None if seen.middle is None else relevance_of(*seen.middle)[prompt, :n].cpu())

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from .linear import MixingFunction
 
-_STEERING = ("query", "key", "g", "beta", "initial_state")
+_STEERING = ("query", "key", "g", "beta")
 
 FUNCTIONS = tuple(
     MixingFunction(name, values="value", steering=_STEERING, layout="bnhd", shared=True)

@@ -88,6 +88,10 @@ class LinearMixing:
         """See :class:`~.mixing.Mixing`."""
         return self.kind.by_head(x)
 
+    def _by_token(self, name: str) -> bool:
+        """Whether an argument steers each token by itself."""
+        return name in self.kind.steering and isinstance(self.arguments[name], Tensor)
+
     def of_prompt(
         self,
         gradients: Sequence[Sequence[Tensor | None]],
@@ -103,14 +107,14 @@ class LinearMixing:
         given = [part[0][prompt, :, :n] for part in parts] or [self.by_head(self.values)[prompt, :, :n]]
         kind = self.kind
         arguments = {
-            name: wide(value[prompt : prompt + 1].narrow(kind.tokens, 0, n))
-            if name in kind.steering and isinstance(value, Tensor)
-            else wide(value)
-            if isinstance(value, Tensor) and value.is_floating_point()
-            else value
+            name: _widened(value[prompt : prompt + 1].narrow(kind.tokens, 0, n) if self._by_token(name) else value)
             for name, value in self.arguments.items()
         }
         return LinearEdges(kind, self.function, arguments, [wide(u) for u in upstream], [wide(v) for v in given])
+
+
+def _widened(value: Any) -> Any:
+    return wide(value) if isinstance(value, Tensor) and value.is_floating_point() else value
 
 
 @dataclass

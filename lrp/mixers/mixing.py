@@ -74,7 +74,7 @@ def wide(x: Tensor) -> Tensor:
 
 
 def pulled_parts(tensors: Sequence[Tensor], x: Tensor) -> Callable[[Tensor], list[Tensor]]:
-    """The Jacobian of ``tensors`` in x under the rules, as a function of a direction [batch, n, d].
+    """The Jacobian of ``tensors`` in x under the rules, as a function of a direction like x.
 
     A Jacobian-vector product under the rules by two chained vector-Jacobian products: the first is linear in its cotangent w,
     so its derivative with respect to w, applied to the direction, is the product. The first is taken once.
@@ -93,6 +93,11 @@ def combs(n: int, teeth: int, device: torch.device) -> list[Tensor]:
     """[n] masks of the tokens i ≡ r modulo ``teeth``, r = 0 … teeth − 1."""
     place = torch.arange(n, device=device) % teeth
     return [place == r for r in range(teeth)]
+
+
+def on_comb(x: Tensor, comb: Tensor) -> Tensor:
+    """x [batch, n, …] on a comb's tokens, 0 elsewhere."""
+    return x * comb.view(1, -1, *[1] * (x.dim() - 2)).to(x.dtype)
 
 
 def by_shift(found: Sequence[Tensor], *, forwards: bool) -> list[Tensor]:
@@ -115,7 +120,7 @@ def banded_parts(tensors: Sequence[Tensor], x: Tensor, width: int) -> list[list[
     With one tooth: the part of each tensor that is linear in x, without what biases add (method.md, 4).
     """
     along = pulled_parts(tensors, x)
-    return [along(x.detach() * comb[None, :, None].to(x.dtype)) for comb in combs(x.shape[1], width, x.device)]
+    return [along(on_comb(x.detach(), comb)) for comb in combs(x.shape[1], width, x.device)]
 
 
 def cut_at(tensors: Sequence[Tensor]) -> ExitStack:

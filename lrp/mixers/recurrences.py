@@ -16,7 +16,7 @@ FUNCTIONS = (
     MixingFunction(
         "RecurrentGemmaRglru._rnn_scan",
         values="hidden_states",
-        steering=("recurrent_gate", "reset", "recurrent_states"),
+        steering=("recurrent_gate", "reset"),
         layout="bnd",
         shared=False,
     ),

@@ -6,6 +6,6 @@ from .linear import MixingFunction
 
 FUNCTIONS = (
     MixingFunction(
-        "mLSTMBackend.forward", values="value", steering=("query", "key", "igate", "fgate"), layout="bhnd", shared=True
+        "xLSTMBackend.forward", values="value", steering=("query", "key", "igate", "fgate"), layout="bhnd", shared=True
     ),
 )

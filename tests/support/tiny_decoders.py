@@ -165,6 +165,8 @@ def sizes(config: PreTrainedConfig) -> dict[str, Any]:
             found[name] = {"model_type": value.model_type, **sizes(value)}
         elif name.endswith("token_id") or name.endswith("token_index"):
             found |= _token(name, value)
+        elif name == "is_decoder":
+            found[name] = True
         elif name == "head_dim":
             found[name] = 8
         elif name == "num_key_value_heads" and held("kv_lora_rank"):
