@@ -13,7 +13,7 @@ from .progress import plan_lines
 from .sample import Key, draw, key
 
 #: What an earlier run has settled. What it could not explain, or did not draw, is tried again.
-SETTLED = ("attributed", "no pair")
+SETTLED = ("attributed", "no pair", "no answer")
 
 
 @dataclass(frozen=True)

@@ -21,15 +21,13 @@ from ..records import (
     BlockFigures,
     Check,
     Column,
-    Contrast,
     Explanation,
-    Failure,
-    PairFigures,
     SegmentSum,
     Status,
 )
 from .clean_text import unicode_text, unicode_texts
 from .json_text import as_json
+from .pair_columns import continuation_columns, contrast_columns, term_columns
 
 _TEXT, _FLAG, _INT, _LONG = pa.string(), pa.bool_(), pa.int32(), pa.int64()
 _FLOAT, _DOUBLE = pa.float32(), pa.float64()  # float32 for a row a token, float64 for a figure a failure
@@ -52,6 +50,9 @@ LAYOUT: dict[str, dict[str, pa.DataType]] = {
         "cut": _INT,
         "chosen": _FLAG,
         "correct": _FLAG,
+        "measured": _TEXT,
+        "prior": _DOUBLE,
+        "chosen_under": pa.list_(_TEXT),
     },
     "contrasts": {
         "strategy": _TEXT,
@@ -74,6 +75,25 @@ LAYOUT: dict[str, dict[str, pa.DataType]] = {
         "target_ids": _INTS,
         "contrast_ids": _INTS,
         "note": _TEXT,
+        "proved": _FLAG,
+        "margin": _DOUBLE,
+        "unit": _DOUBLE,
+        "share": _DOUBLE,
+        "margin_reproduced": _DOUBLE,
+        "pooled": _FLAG,
+        "terms_after": _INT,
+    },
+    "margin_terms": {
+        "term": _INT,
+        "side": _TEXT,
+        "choice": _INT,
+        "detached": _FLAG,
+        "scored": _INT,
+        "weight": _DOUBLE,
+        "token_ids": _INTS,
+        "tokens": pa.list_(_TEXT),
+        "logprobs": pa.list_(_DOUBLE),
+        "relevance": pa.list_(_DOUBLE),
     },
     "tokens": {
         "position": _INT,
@@ -229,9 +249,11 @@ def _rows(explanation: Explanation) -> dict[str, _Columns]:
     """Table → column → values, for the tables of which this explanation has rows."""
     found: dict[str, _Columns] = {"failures": _failure(explanation)}
     if explanation.failure.continuations:
-        found["continuations"] = _continuations(explanation.failure)
+        found["continuations"] = continuation_columns(explanation.failure)
     if explanation.contrast is not None:
-        found["contrasts"] = _contrast(explanation.contrast, explanation)
+        found["contrasts"] = contrast_columns(explanation.contrast, explanation)
+        if explanation.contrast.terms:
+            found["margin_terms"] = term_columns(explanation.contrast.terms, explanation.term_tokens)
     tokens = explanation.tokens
     if tokens is not None:
         found["tokens"] = {
@@ -293,30 +315,4 @@ def _failure(explanation: Explanation) -> dict[str, list[Any]]:
     row["trust"] = None if trust is None else trust.level
     row["trust_score"] = None if trust is None else trust.score
     row["trust_sentence"] = None if trust is None else trust.sentence
-    return {name: [value] for name, value in row.items()}
-
-
-def _continuations(failure: Failure) -> dict[str, list[Any]]:
-    listed = failure.continuations
-    # A generated response is what the model chose; the one continuation of a loglikelihood task is the gold one.
-    chosen = 0 if failure.output_type == "generate_until" else failure.chosen
-    correct = (0,) if failure.output_type == "loglikelihood" else failure.correct
-    return {
-        "choice": list(range(len(listed))),
-        "text": [continuation.text for continuation in listed],
-        "token_ids": [list(continuation.ids) for continuation in listed],
-        "logprob": [continuation.logprob for continuation in listed],
-        "greedy": [continuation.greedy for continuation in listed],
-        "cut": [continuation.cut for continuation in listed],
-        "chosen": [choice == chosen for choice in range(len(listed))],
-        "correct": [choice in correct for choice in range(len(listed))],
-    }
-
-
-def _contrast(contrast: Contrast, explanation: Explanation) -> dict[str, list[Any]]:
-    pair = ("strategy", "objective", "position", "target_id", "contrast_id", "prompt_tokens", "note")
-    row: dict[str, Any] = {name: getattr(contrast, name) for name in pair}
-    row |= {name: list(getattr(contrast, name)) for name in ("input_ids", "target_ids", "contrast_ids")}
-    figures = explanation.figures
-    row |= {field.name: None if figures is None else getattr(figures, field.name) for field in fields(PairFigures)}
     return {name: [value] for name, value in row.items()}

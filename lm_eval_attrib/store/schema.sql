@@ -6,6 +6,7 @@
 -- token rows touches one or two row groups; the views join the failure_id back on.
 --
 -- Versions, newest first (the number is VERSION in store.py, which writes it into base.schema_version):
+--   3  the margin of choices, and the texts that make it up
 --   2  accepted: generated responses that are right
 --   1  the first
 
@@ -81,7 +82,10 @@ CREATE TABLE base.continuations (
     greedy BOOLEAN,
     cut INTEGER NOT NULL,
     chosen BOOLEAN NOT NULL,
-    correct BOOLEAN NOT NULL
+    correct BOOLEAN NOT NULL,
+    measured VARCHAR NOT NULL,
+    prior DOUBLE,
+    chosen_under VARCHAR[] NOT NULL
 );
 
 -- The pair of tokens explained, and what the model says about them at the explained position.
@@ -106,7 +110,29 @@ CREATE TABLE base.contrasts (
     input_ids INTEGER[] NOT NULL,
     target_ids INTEGER[] NOT NULL,
     contrast_ids INTEGER[] NOT NULL,
-    note VARCHAR NOT NULL
+    note VARCHAR NOT NULL,
+    proved BOOLEAN NOT NULL,
+    margin DOUBLE,
+    unit DOUBLE NOT NULL,
+    share DOUBLE,
+    margin_reproduced DOUBLE,
+    pooled BOOLEAN NOT NULL,
+    terms_after INTEGER NOT NULL
+);
+
+-- The texts whose log-probabilities make up a margin; the lists have a value a token (logprobs: a scored token).
+CREATE TABLE base.margin_terms (
+    key BIGINT NOT NULL,
+    term INTEGER NOT NULL,
+    side VARCHAR NOT NULL,
+    choice INTEGER NOT NULL,
+    detached BOOLEAN NOT NULL,
+    scored INTEGER NOT NULL,
+    weight DOUBLE NOT NULL,
+    token_ids INTEGER[] NOT NULL,
+    tokens VARCHAR[] NOT NULL,
+    logprobs DOUBLE[] NOT NULL,
+    relevance DOUBLE[] NOT NULL
 );
 
 CREATE TABLE base.tokens (
@@ -196,6 +222,7 @@ SELECT
     coalesce(f.clean, 0) AS clean,
     t.score,
     coalesce(f.no_pair, 0) AS no_pair,
+    coalesce(f.no_answer, 0) AS no_answer,
     coalesce(f.not_sampled, 0) AS not_sampled,
     coalesce(f.errors, 0) AS errors,
     t.not_attributable
@@ -206,6 +233,7 @@ LEFT JOIN (
         count(*) FILTER (WHERE status = 'attributed') AS attributed,
         count(*) FILTER (WHERE status = 'attributed' AND c.clean) AS clean,
         count(*) FILTER (WHERE status = 'no pair') AS no_pair,
+        count(*) FILTER (WHERE status = 'no answer') AS no_answer,
         count(*) FILTER (WHERE status = 'not sampled') AS not_sampled,
         count(*) FILTER (WHERE status = 'error') AS errors
     FROM base.failures LEFT JOIN base.contrasts AS c USING (key)
@@ -214,13 +242,42 @@ LEFT JOIN (
 
 CREATE VIEW accepted AS SELECT * FROM base.accepted;
 
-CREATE VIEW failures AS SELECT * EXCLUDE (key) FROM base.failures;
+-- What the model would have said in place of a scored continuation is known from its explanation only.
+CREATE VIEW failures AS
+SELECT f.* EXCLUDE (key) REPLACE (
+    CASE WHEN f.prediction = '' AND f.output_type = 'loglikelihood' THEN coalesce(c.target, '') ELSE f.prediction END
+    AS prediction
+)
+FROM base.failures AS f LEFT JOIN base.contrasts AS c ON f.key = c.key;
 
 CREATE VIEW continuations AS
 SELECT f.failure_id, t.* EXCLUDE (key) FROM base.continuations AS t JOIN base.failures AS f ON t.key = f.key;
 
+-- Telling: clean, at least half of the margin, and (generated) its place passed a trial.
 CREATE VIEW contrasts AS
-SELECT f.failure_id, t.* EXCLUDE (key) FROM base.contrasts AS t JOIN base.failures AS f ON t.key = f.key;
+SELECT
+    f.failure_id, t.* EXCLUDE (key),
+    t.clean AND coalesce(t.share >= 0.5, true) AND (t.proved OR f.output_type <> 'generate_until') AS telling
+FROM base.contrasts AS t JOIN base.failures AS f ON t.key = f.key;
+
+CREATE VIEW margin_terms AS
+SELECT
+    f.failure_id, t.term, t.side, t.choice, t.detached, t.scored, t.weight,
+    CASE WHEN len(t.logprobs) > 0 THEN list_sum(t.logprobs) END AS logprob,
+    CASE WHEN len(t.logprobs) > 0 THEN t.weight * list_sum(t.logprobs) END AS carried
+FROM base.margin_terms AS t JOIN base.failures AS f ON t.key = f.key;
+
+-- logprobs belong to the last `scored` tokens; those before are the text's own context, which nothing scores.
+CREATE VIEW margin_tokens AS
+SELECT
+    failure_id, term, side, choice, (place - 1)::INTEGER AS position, token_ids[place] AS token_id, tokens[place] AS token,
+    logprobs[nullif(greatest(place - unscored, 0), 0)] AS logprob,
+    weight * logprobs[nullif(greatest(place - unscored, 0), 0)] AS carried,
+    relevance[place] AS relevance
+FROM (
+    SELECT f.failure_id, t.*, len(t.token_ids) - t.scored AS unscored, unnest(range(1, len(t.token_ids) + 1)) AS place
+    FROM base.margin_terms AS t JOIN base.failures AS f ON t.key = f.key
+);
 
 CREATE VIEW tokens AS
 SELECT f.failure_id, t.* EXCLUDE (key) FROM base.tokens AS t JOIN base.failures AS f ON t.key = f.key;
