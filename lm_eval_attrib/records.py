@@ -10,11 +10,17 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 from .charges import Artefact
+from .columns import BlockFigures as BlockFigures
+from .columns import Column as Column
+from .columns import EdgeTable as EdgeTable
+from .columns import NodeTable as NodeTable
+from .columns import TokenTable as TokenTable
+from .columns import UnitTable as UnitTable
 
 OutputType: TypeAlias = Literal["multiple_choice", "loglikelihood", "generate_until"]
 
@@ -24,14 +30,6 @@ OutputType: TypeAlias = Literal["multiple_choice", "loglikelihood", "generate_un
 #: ``right since``: a later evaluation of the same run found the document right; what was stored of the failure is kept.
 Status: TypeAlias = Literal["attributed", "no pair", "no answer", "not sampled", "error", "right since"]
 STATUSES: tuple[Status, ...] = ("attributed", "no pair", "no answer", "not sampled", "error", "right since")
-
-
-class Column(Protocol):
-    """A one-dimensional sequence of numbers that Arrow can take: a list, ``array.array`` or a numpy array."""
-
-    def __len__(self) -> int: ...
-
-    def __iter__(self) -> Iterator[Any]: ...
 
 
 _ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
@@ -69,6 +67,8 @@ class Continuation:
     think_end: str = ""
     #: Of a choice under mutual information: the same continuation scored without its prompt.
     prior: Continuation | None = None
+    #: Of a choice: the normalisations under which it would have been chosen (``acc``, ``acc_norm`` …).
+    chosen_under: tuple[str, ...] = ()
 
     @property
     def measured(self) -> str:
@@ -184,80 +184,33 @@ class NoPair:
 
 @dataclass(frozen=True)
 class PairFigures:
-    """What the model says at the explained position. Logits in nats; ranks from 1; probabilities of the softmax."""
+    """What the model says at the explained position. Logits in nats; ranks from 1; probabilities of the softmax.
+
+    Where whole continuations were compared, ``target`` and ``contrast`` are their texts, and a rank or a probability of their
+    first tokens would say nothing of them: None.
+    """
 
     target: str
     contrast: str
     delta_logit: float
-    target_rank: int
-    contrast_rank: int
-    target_probability: float
-    contrast_probability: float
+    target_rank: int | None
+    contrast_rank: int | None
+    target_probability: float | None
+    contrast_probability: float | None
     completeness_gap: float
     clean: bool
     #: Why it is not clean; empty when it is.
     unclean: str = ""
+    #: ``Contrast.margin`` as the explained model computes it from the continuations' tokens; None without a margin.
+    margin_reproduced: float | None = None
 
 
 @dataclass(frozen=True)
-class TokenTable:
-    """The explained tokens, one row each; all columns have the same length n."""
+class TermTokens:
+    """The own tokens of one of a contrast's ``terms``: texts, and relevance (nats) where the margin was explained."""
 
-    ids: Column
     texts: Sequence[str]
-    segments: Sequence[str]
-    special: Sequence[bool]
-    #: Relevance in nats, and divided by the largest absolute relevance of a token that is not special (in [-1, 1]).
-    relevance: Column
-    relevance_norm: Column
-
-
-@dataclass(frozen=True)
-class NodeTable:
-    """Hidden states kept in the graph. ``layer`` -1 is the embeddings, l the output of decoder block l."""
-
-    layer: Column
-    position: Column
-    relevance: Column
-
-
-@dataclass(frozen=True)
-class EdgeTable:
-    """Kept edges of block ``layer``: ``(layer - 1, source)`` to ``(layer, target)``; weight = ov + qk + same-token rest."""
-
-    layer: Column
-    source: Column
-    target: Column
-    weight: Column
-    ov: Column
-    qk: Column
-
-
-@dataclass(frozen=True)
-class UnitTable:
-    """Heads or MLP neurons of the kept subgraph, ranked by |relevance|."""
-
-    layer: Column
-    unit: Column
-    position: Column
-    relevance: Column
-
-
-@dataclass(frozen=True)
-class BlockFigures:
-    """Figures of one block of the kept graph (see docs/schema.md for each one's definition)."""
-
-    layer: int
-    nodes: int
-    edges: int
-    fan_in: float
-    fan_out: float
-    verticality: float
-    gini_nodes: float
-    gini_edges: float
-    cover_90: int
-    centre: float
-    look_back: float
+    relevance: Sequence[float] = ()
 
 
 @dataclass(frozen=True)
@@ -310,6 +263,8 @@ class Explanation:
     contrast: Contrast | None = None
     figures: PairFigures | None = None
     tokens: TokenTable | None = None
+    #: One for each of the contrast's ``terms``; with ``tokens`` they make up the relevance of a margin.
+    term_tokens: Sequence[TermTokens] = ()
     #: [L + 1][n] relevance of hidden states; row 0 the embeddings.
     layers: Sequence[Column] = ()
     nodes: NodeTable | None = None

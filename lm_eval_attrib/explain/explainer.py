@@ -13,6 +13,7 @@ import torch
 from ..checks.explained_prompt import Subject
 from ..checks.runner import Verification, verify
 from ..contrast import ScoreResponse, as_sequence, find_pair
+from ..contrast.margin import margin_of_terms
 from ..contrast.resources import Benches, Resources
 from ..errors import AttribError
 from ..lrp import Attribution, Engine, GraphRequest, Pair
@@ -20,7 +21,7 @@ from ..prompt.profiles import TaskProfile
 from ..prompt.segments import relevant_segments, segment_tokens
 from ..prompt.spans import Tokenizer, decode, token_text
 from ..prompt.words import words
-from ..records import Contrast, Explanation, Failure, NoPair, Status, digest
+from ..records import Contrast, Explanation, Failure, NoPair, Status, TermTokens, digest
 from ..settings import Settings
 from . import to_records as recording
 from .sample import prompt_tokens
@@ -213,6 +214,9 @@ class Explainer:
             special=[token in self._specials for token in ids],
             relevance=attribution.tokens,
         )
+        terms = recording.measured_terms(contrast, attribution)
+        nats = margin_of_terms(terms, contrast.pooled)
+        contrast = replace(contrast, terms=terms)
         pruned = attribution.graph.pruned if attribution.graph is not None else None
         without = "no graph: a sequence is two passes over two texts" if self._graph and whole else ""
         explanation = Explanation(
@@ -220,13 +224,25 @@ class Explainer:
             status="attributed",
             reason="; ".join(part for part in (contrast.note, *attribution.notes, without) if part),
             contrast=contrast,
-            figures=recording.figures(found.pair, attribution, target, other),
+            figures=recording.figures(found.pair, attribution, target, other, None if nats is None else nats / contrast.unit),
             tokens=table,
+            term_tokens=self._term_tokens(contrast, attribution),
             layers=[row.to(torch.float32).numpy() for row in attribution.layers],
             segments=recording.segment_sums(table),
             **recording.graph_tables(pruned, attribution.heads, attribution.neurons),
         )
         return self._checked(explanation, found, attribution, rival, profile) if self.settings.checks else explanation
+
+    def _term_tokens(self, contrast: Contrast, attribution: Attribution) -> list[TermTokens]:
+        """The own tokens of the contrast's terms, with their relevance where the margin was explained."""
+        found = []
+        for index, term in enumerate(contrast.terms):
+            before = [] if term.detached else list(contrast.input_ids[: contrast.terms_after])[-_LOOK_BACK:]
+            text = token_text([*before, *term.ids], self.tokenizer, skip_special=False)
+            pieces = [text.piece(len(before) + place) for place in range(len(term.ids))]
+            own = attribution.terms[index].relevance.tolist() if attribution.terms else ()
+            found.append(TermTokens(pieces, own))
+        return found
 
     def _next(self, ids: Sequence[int], following: Sequence[int]) -> str:
         """The text of ``following`` after ``ids``, with the space that some decoders drop at the start of a text."""

@@ -16,7 +16,8 @@ from ..errors import StoreError
 from ..records import Column, Explanation, Failure
 from .clean_text import unicode_text
 from .layout import LAYOUT, Tables, schema
-from .rows import Columns, content_id, continuation_rows, holds_content, link_row, rows_of
+from .pair_columns import continuation_columns
+from .rows import Columns, content_id, holds_content, link_row, rows_of
 
 
 class _Added(NamedTuple):
@@ -66,7 +67,7 @@ class Buffer:
 
         def rows() -> dict[str, Columns]:
             found: dict[str, Columns] = {"failures": link_row(failure, status, reason, explanation_id)}
-            return {**found, **({"continuations": continuation_rows(failure)} if failure.continuations else {})}
+            return {**found, **({"continuations": continuation_columns(failure)} if failure.continuations else {})}
 
         self._append(failure, status, rows)
 

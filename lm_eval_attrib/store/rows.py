@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import fields
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -13,15 +12,14 @@ from ..records import (
     BlockFigures,
     Check,
     Column,
-    Contrast,
     Explanation,
     Failure,
-    PairFigures,
     SegmentSum,
 )
 from .clean_text import unicode_texts
 from .json_text import as_json
 from .layout import LAYOUT, STAGES
+from .pair_columns import continuation_columns, contrast_columns, term_columns
 
 #: Column name → its values.
 Columns: TypeAlias = "Mapping[str, Column | Sequence[Any]]"
@@ -33,9 +31,11 @@ def rows_of(explanation: Explanation) -> dict[str, Columns]:
     if holds_content(explanation):
         found["explanations"] = _explanation(explanation)
     if explanation.failure.continuations:
-        found["continuations"] = continuation_rows(explanation.failure)
+        found["continuations"] = continuation_columns(explanation.failure)
     if explanation.contrast is not None:
-        found["contrasts"] = _contrast(explanation.contrast, explanation)
+        found["contrasts"] = contrast_columns(explanation.contrast, explanation)
+        if explanation.contrast.terms:
+            found["margin_terms"] = term_columns(explanation.contrast.terms, explanation.term_tokens)
     tokens = explanation.tokens
     if tokens is not None:
         found["tokens"] = {
@@ -121,31 +121,4 @@ def _explanation(explanation: Explanation) -> dict[str, list[Any]]:
     row["trust_sentence"] = None if trust is None else trust.sentence
     row |= {f"seconds_{stage}": stages.get(stage) for stage in STAGES}
     row["budget"] = as_json(explanation.budget)
-    return {name: [value] for name, value in row.items()}
-
-
-def continuation_rows(failure: Failure) -> dict[str, list[Any]]:
-    listed = failure.continuations
-    # A generated response is what the model chose; the one continuation of a loglikelihood task is the gold one.
-    chosen = 0 if failure.output_type == "generate_until" else failure.chosen
-    correct = (0,) if failure.output_type == "loglikelihood" else failure.correct
-    return {
-        "choice": list(range(len(listed))),
-        "text": [continuation.text for continuation in listed],
-        "measured": [continuation.measured for continuation in listed],
-        "token_ids": [list(continuation.ids) for continuation in listed],
-        "logprob": [continuation.logprob for continuation in listed],
-        "greedy": [continuation.greedy for continuation in listed],
-        "cut": [continuation.cut for continuation in listed],
-        "chosen": [choice == chosen for choice in range(len(listed))],
-        "correct": [choice in correct for choice in range(len(listed))],
-    }
-
-
-def _contrast(contrast: Contrast, explanation: Explanation) -> dict[str, list[Any]]:
-    pair = ("strategy", "objective", "position", "target_id", "contrast_id", "prompt_tokens", "note")
-    row: dict[str, Any] = {name: getattr(contrast, name) for name in pair}
-    row |= {name: list(getattr(contrast, name)) for name in ("input_ids", "target_ids", "contrast_ids")}
-    figures = explanation.figures
-    row |= {field.name: None if figures is None else getattr(figures, field.name) for field in fields(PairFigures)}
     return {name: [value] for name, value in row.items()}

@@ -1,13 +1,14 @@
 -- The attribution database. One file holds many runs: models and checkpoints compare in one query.
 --
 -- Schema "main" holds the views: they are stable, documented column by column in docs/schema.md, and what people query.
--- Schema "base" holds the tables: they may change with the version. There a failure or explanation goes by an ascending integer, `key`,
--- instead of its 32-letter failure_id: rows of one explanation lie together, so that reading one out of millions of
+-- Schema "base" holds the tables: they may change with the version. There a failure or explanation goes by an ascending
+-- integer, `key`, instead of its 32-letter identifier: rows of one explanation lie together, so that reading one out of millions of
 -- token rows touches one or two row groups; the views join the failure_id back on. An explanation is kept by its content:
 -- the failures of several runs may have the same (`failures.explanation`), and each sees it as its own.
 --
 -- Versions, newest first (the number is VERSION in database.py, which writes it into base.schema_version):
---   3  explanations are kept by content and shared by runs; documents, choices, kind, decides, seconds by stage, comments
+--   3  explanations are kept by content and shared by runs; documents, choices, kind, decides, seconds by stage, comments;
+--      the margin of choices, and the texts that make it up
 --   2  accepted: generated responses that are right
 --   1  the first
 
@@ -110,13 +111,15 @@ CREATE TABLE base.continuations (
     key BIGINT NOT NULL,
     choice INTEGER NOT NULL,
     text VARCHAR NOT NULL,
-    measured VARCHAR NOT NULL,  -- the text whose length normalised metrics divide by
     token_ids INTEGER[] NOT NULL,
     logprob DOUBLE,
     greedy BOOLEAN,
     cut INTEGER NOT NULL,
     chosen BOOLEAN NOT NULL,
-    correct BOOLEAN NOT NULL
+    correct BOOLEAN NOT NULL,
+    measured VARCHAR NOT NULL,
+    prior DOUBLE,
+    chosen_under VARCHAR[] NOT NULL
 );
 
 -- The pair of tokens explained, and what the model says about them at the explained position.
@@ -141,7 +144,29 @@ CREATE TABLE base.contrasts (
     input_ids INTEGER[] NOT NULL,
     target_ids INTEGER[] NOT NULL,
     contrast_ids INTEGER[] NOT NULL,
-    note VARCHAR NOT NULL
+    note VARCHAR NOT NULL,
+    proved BOOLEAN NOT NULL,
+    margin DOUBLE,
+    unit DOUBLE NOT NULL,
+    share DOUBLE,
+    margin_reproduced DOUBLE,
+    pooled BOOLEAN NOT NULL,
+    terms_after INTEGER NOT NULL
+);
+
+-- The texts whose log-probabilities make up a margin; the lists have a value a token (logprobs: a scored token).
+CREATE TABLE base.margin_terms (
+    key BIGINT NOT NULL,
+    term INTEGER NOT NULL,
+    side VARCHAR NOT NULL,
+    choice INTEGER NOT NULL,
+    detached BOOLEAN NOT NULL,
+    scored INTEGER NOT NULL,
+    weight DOUBLE NOT NULL,
+    token_ids INTEGER[] NOT NULL,
+    tokens VARCHAR[] NOT NULL,
+    logprobs DOUBLE[] NOT NULL,
+    relevance DOUBLE[] NOT NULL
 );
 
 CREATE TABLE base.tokens (
@@ -231,11 +256,11 @@ SELECT
     coalesce(f.clean, 0) AS clean,
     t.score,
     coalesce(f.no_pair, 0) AS no_pair,
+    coalesce(f.no_answer, 0) AS no_answer,
     coalesce(f.not_sampled, 0) AS not_sampled,
     coalesce(f.errors, 0) AS errors,
     t.not_attributable,
-    t.decides,
-    coalesce(f.no_answer, 0) AS no_answer
+    t.decides
 FROM base.tasks AS t
 LEFT JOIN (
     SELECT
@@ -258,13 +283,16 @@ SELECT run_id, task, filter, doc_id, doc_digest, response FROM base.documents WH
 
 CREATE VIEW failures AS
 SELECT
-    f.failure_id, f.run_id, f.task, f.filter, f.doc_id, f.doc, f.output_type, f.prompt, f.prediction, f.extracted, f.gold,
+    f.failure_id, f.run_id, f.task, f.filter, f.doc_id, f.doc, f.output_type, f.prompt,
+    -- What the model would have said in place of a scored continuation is known from its explanation only.
+    CASE WHEN f.prediction = '' AND f.output_type = 'loglikelihood' THEN coalesce(c.target, '') ELSE f.prediction END AS prediction,
+    f.extracted, f.gold,
     f.golds, f.metric, f.value,
     CASE WHEN e.key IS NULL OR f.status IN ('not sampled', 'right since') THEN f.status ELSE e.status END AS status,
     CASE WHEN e.key IS NULL OR f.status IN ('not sampled', 'right since') THEN f.reason ELSE e.reason END AS reason,
     e.label, e.pattern, coalesce(e.label_reason, '') AS label_reason, e.trust, e.trust_score, e.trust_sentence,
     e.seconds, e.seconds_pair, e.seconds_attribution, e.seconds_checks, e.version, f.explanation_id
-FROM base.failures AS f LEFT JOIN base.explanations AS e ON e.key = f.explanation;
+FROM base.failures AS f LEFT JOIN base.explanations AS e ON e.key = f.explanation LEFT JOIN base.contrasts AS c ON c.key = f.explanation;
 
 CREATE VIEW explanations AS SELECT * EXCLUDE (key) FROM base.explanations;
 
@@ -273,41 +301,42 @@ SELECT f.failure_id, t.* EXCLUDE (key) FROM base.continuations AS t JOIN base.fa
 
 -- Choices as the metrics of lm_eval measure them.
 CREATE VIEW choices AS
-WITH measured AS (
-    SELECT
-        f.failure_id, t.choice, t.text, t.logprob,
-        length(t.measured) AS characters, strlen(t.measured) AS bytes, len(t.token_ids) AS tokens,
-        t.logprob / greatest(length(t.measured), 1) AS per_character,
-        t.logprob / greatest(strlen(t.measured), 1) AS per_byte,
-        t.logprob / greatest(len(t.token_ids), 1) AS per_token,
-        t.chosen, t.correct AS gold
-    FROM base.continuations AS t JOIN base.failures AS f ON t.key = f.key
-    WHERE f.output_type = 'multiple_choice'
-),
-placed AS (
-    SELECT
-        *,
-        row_number() OVER (PARTITION BY failure_id ORDER BY logprob DESC NULLS LAST, choice) AS by_sum,
-        row_number() OVER (PARTITION BY failure_id ORDER BY per_character DESC NULLS LAST, choice) AS by_character,
-        row_number() OVER (PARTITION BY failure_id ORDER BY per_byte DESC NULLS LAST, choice) AS by_byte,
-        row_number() OVER (PARTITION BY failure_id ORDER BY per_token DESC NULLS LAST, choice) AS by_token
-    FROM measured
-)
 SELECT
-    * EXCLUDE (by_sum, by_character, by_byte, by_token),
-    list_filter(
-        [
-            CASE WHEN by_sum = 1 THEN 'sum' END,
-            CASE WHEN by_character = 1 THEN 'characters' END,
-            CASE WHEN by_byte = 1 THEN 'bytes' END,
-            CASE WHEN by_token = 1 THEN 'tokens' END
-        ],
-        lambda name: name IS NOT NULL AND logprob IS NOT NULL
-    ) AS best_under
-FROM placed;
+    f.failure_id, t.choice, t.text, t.logprob,
+    length(t.measured) AS characters, strlen(t.measured) AS bytes, len(t.token_ids) AS tokens,
+    t.logprob / greatest(length(t.measured), 1) AS per_character,
+    t.logprob / greatest(strlen(t.measured), 1) AS per_byte,
+    t.logprob / greatest(len(t.token_ids), 1) AS per_token,
+    t.prior, t.chosen, t.correct AS gold, t.chosen_under,
+    CASE WHEN t.correct THEN t.chosen_under ELSE [] END AS right_under
+FROM base.continuations AS t JOIN base.failures AS f ON t.key = f.key
+WHERE f.output_type = 'multiple_choice';
 
+-- Telling: clean, at least half of the margin, and (generated) its place passed a trial.
 CREATE VIEW contrasts AS
-SELECT f.failure_id, t.* EXCLUDE (key) FROM base.contrasts AS t JOIN base.failures AS f ON t.key = f.explanation;
+SELECT
+    f.failure_id, t.* EXCLUDE (key),
+    t.clean AND coalesce(t.share >= 0.5, true) AND (t.proved OR f.output_type <> 'generate_until') AS telling
+FROM base.contrasts AS t JOIN base.failures AS f ON t.key = f.explanation;
+
+CREATE VIEW margin_terms AS
+SELECT
+    f.failure_id, t.term, t.side, t.choice, t.detached, t.scored, t.weight,
+    CASE WHEN len(t.logprobs) > 0 THEN list_sum(t.logprobs) END AS logprob,
+    CASE WHEN len(t.logprobs) > 0 THEN t.weight * list_sum(t.logprobs) END AS carried
+FROM base.margin_terms AS t JOIN base.failures AS f ON t.key = f.explanation;
+
+-- logprobs belong to the last `scored` tokens; those before are the text's own context, which nothing scores.
+CREATE VIEW margin_tokens AS
+SELECT
+    failure_id, term, side, choice, (place - 1)::INTEGER AS position, token_ids[place] AS token_id, tokens[place] AS token,
+    logprobs[nullif(greatest(place - unscored, 0), 0)] AS logprob,
+    weight * logprobs[nullif(greatest(place - unscored, 0), 0)] AS carried,
+    relevance[place] AS relevance
+FROM (
+    SELECT f.failure_id, t.*, len(t.token_ids) - t.scored AS unscored, unnest(range(1, len(t.token_ids) + 1)) AS place
+    FROM base.margin_terms AS t JOIN base.failures AS f ON t.key = f.explanation
+);
 
 CREATE VIEW tokens AS
 SELECT f.failure_id, t.* EXCLUDE (key) FROM base.tokens AS t JOIN base.failures AS f ON t.key = f.explanation;

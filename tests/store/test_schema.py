@@ -30,7 +30,8 @@ runs: run_id started_at finished_at status model model_args dtype parameters rul
 tasks: run_id task metric filter documents failures attributed clean score
 failures: failure_id run_id task doc_id doc prompt prediction gold metric value status reason label pattern
 contrasts: failure_id strategy position target_id target contrast_id contrast delta_logit target_rank contrast_rank clean
-contrasts: completeness_gap
+contrasts: completeness_gap margin share telling
+margin_tokens: failure_id term side choice position token_id token logprob carried relevance
 tokens: failure_id position token_id token segment special relevance relevance_norm
 layers: failure_id layer position relevance
 nodes: failure_id layer position relevance

@@ -6,8 +6,7 @@ stays. What a configuration wants beyond that is in :data:`OWN`.
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import fields, is_dataclass
 from functools import cache
 from typing import Any, cast
