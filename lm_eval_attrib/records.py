@@ -21,6 +21,9 @@ from .columns import EdgeTable as EdgeTable
 from .columns import NodeTable as NodeTable
 from .columns import TokenTable as TokenTable
 from .columns import UnitTable as UnitTable
+from .runs import JudgedDocument as JudgedDocument
+from .runs import Run as Run
+from .runs import TaskSummary as TaskSummary
 
 OutputType: TypeAlias = Literal["multiple_choice", "loglikelihood", "generate_until"]
 
@@ -299,62 +302,6 @@ class Explained:
     status: str
     reason: str = ""
     budget: Mapping[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Run:
-    """One evaluation of one model, explained under one rule and objective. Running the same again continues the same run."""
-
-    run_id: str
-    model: str
-    model_args: Mapping[str, Any]
-    dtype: str
-    parameters: int
-    rule: str
-    objective: str
-    versions: Mapping[str, str]
-    #: Few-shot count, chat template, system instruction, generation arguments, seeds.
-    settings: Mapping[str, Any] = field(default_factory=dict)
-    #: ``evaluation``; ``samples``: of answers logged elsewhere; ``compare``, ``replay``: of another run's failures.
-    kind: str = "evaluation"
-
-
-@dataclass(frozen=True)
-class TaskSummary:
-    """What one task of a run came to, per filter. ``score`` is the mean of the deciding metric over its documents."""
-
-    run_id: str
-    task: str
-    metric: str
-    filter: str
-    documents: int
-    failures: int
-    score: float | None
-    #: Why nothing of this task can be attributed (a perplexity, say); empty otherwise.
-    not_attributable: str = ""
-    #: Documents that this evaluation found right, under the filter that decides: stored as failures, they are none any more.
-    right: Sequence[int] = ()
-    #: Whether this filter is the one whose failures are explained: of several, one.
-    decides: bool = True
-
-
-@dataclass(frozen=True)
-class JudgedDocument:
-    """An evaluated document under one filter. ``value`` and ``right`` are None where the metric says nothing of it.
-
-    ``doc_digest`` tells the document from another of the same index. ``response`` is the generated response where the task
-    accepted it under the filter that decides, else None.
-    """
-
-    run_id: str
-    task: str
-    filter: str
-    doc_id: int
-    doc_digest: str
-    metric: str
-    value: float | None
-    right: bool | None
-    response: str | None = None
 
 
 def failure_id(run: str, task: str, filter_name: str, doc_id: int, doc: Mapping[str, Any], prompt: str) -> str:

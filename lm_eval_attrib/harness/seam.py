@@ -154,6 +154,6 @@ def _tell(on_evaluated: OnEvaluated, lm: Any, observed: list[ObservedTask], argu
         on_evaluated(lm, observed, arguments)
     except KeyboardInterrupt:
         log.warning("Interrupted while failures were explained: the scores are complete, the explanations are not.")
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         log.error("The failures could not be explained (%s: %s); the scores are complete.", type(error).__name__, error)
         log.debug("Where that happened:", exc_info=True)

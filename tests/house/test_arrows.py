@@ -29,7 +29,7 @@ STOREYS = [
     {"settings"},
     {"terms", "plugin", "tasks"},
     {"records"},
-    {"columns"},
+    {"columns", "runs"},
     {"errors", "charges"},
 ]
 #: Parts that know less than their storey allows.
@@ -38,8 +38,9 @@ ONLY = {
     "lrp": {"errors"},
     "plugin": set(),
     "tasks": set(),
-    "records": {"columns", "charges"},
+    "records": {"columns", "charges", "runs"},
     "columns": set(),
+    "runs": set(),
     "charges": set(),
 }
 #: Heavy libraries → the parts that may import them.
