@@ -23,6 +23,8 @@ _NAMED = 5
 ORDER = {
     "contrasts": "position",
     "continuations": "choice",
+    "margin_terms": "term",
+    "margin_tokens": "term, position",
     "tokens": "position",
     "layers": "layer, position",
     "nodes": "layer, position",
