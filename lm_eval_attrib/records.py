@@ -20,6 +20,8 @@ from .columns import NodeTable as NodeTable
 from .columns import TokenTable as TokenTable
 from .columns import UnitTable as UnitTable
 
+from .charges import Artefact
+
 OutputType: TypeAlias = Literal["multiple_choice", "loglikelihood", "generate_until"]
 
 #: What became of a failure. ``attributed``: explained. ``no pair``: no strategy found one. ``no answer``: there is none to
@@ -271,6 +273,8 @@ class Explanation:
     #: One sentence with the figures that decided the label.
     label_reason: str = ""
     trust: Trust | None = None
+    #: Changes tried to see whether it is the model's failure at all; the first proved one is charged.
+    artefacts: Sequence[Artefact] = ()
     seconds: float | None = None
 
 

@@ -91,9 +91,11 @@ def assemble(pair: Pair, results: list[PassResult], rule: str, visited: tuple[An
     contrast = pair.contrast
     top = logits.topk(min(TOP, logits.numel()))
     graph = heads = neurons = None
+    notes: tuple[str, ...] = ()
     if visited is not None:
         visitor, turn, prompt = visited
         graph, heads, neurons = visitor.collect(turn, prompt, layers)
+        notes = visitor.notes
     return Attribution(
         delta_logit=delta,
         layers=torch.nn.functional.pad(layers, (padding, 0)),
@@ -113,6 +115,7 @@ def assemble(pair: Pair, results: list[PassResult], rule: str, visited: tuple[An
         neurons=neurons or (),
         rule=rule,
         terms=terms,
+        notes=notes,
     )
 
 

@@ -17,12 +17,14 @@ from .audit import Audit, audit
 from .decoder.blocks import cut
 from .decoder.decoder import Decoder
 from .decoder.implementation import quiet
+from .graph.building import Learnt
 from .graph.request import GraphRequest
 from .graph.visitor import GraphVisitor
 from .memory import plan as plans
+from .mixers.known import mixing_sites, ruled
 from .pair import Pair, without_padding
 from .rules.activations import Activations
-from .rules.mode import Observer, RuleMode
+from .rules.mode import Observer
 from .rules.tables import METHODS, TABLES
 from .sweep.batches import PassRequest, grouped
 from .sweep.objectives import passes
@@ -66,11 +68,12 @@ class Engine:
         self.model, self.rule, self.memory, self.batch_size, self.seed = model, rule, memory, batch_size, seed
         self.decoder = Decoder(model)
         self._activations = Activations()
+        self._sites = mixing_sites(model)
         self._table = TABLES.get(rule)
         self._audited = False
         self._replays = False
-        #: Per block, whether biases add to keys or values: found out by the first graph, true for the model.
-        self._biased: dict[int, bool] = {}
+        #: What the first graph finds out about each block.
+        self._learnt = Learnt()
 
     # --- public --------------------------------------------------------------------------------------------------
 
@@ -82,7 +85,7 @@ class Engine:
             NotDecoderOnly: a position sees later ones, or activations reach a block or the logits by another way.
         """
         with quiet(self.model):
-            found = audit(self.decoder, self._table, self._activations, input_ids)
+            found = audit(self.decoder, self._table, self._activations, self._sites, input_ids)
         self._audited = True
         return found
 
@@ -221,7 +224,7 @@ class Engine:
     @contextmanager
     def _ruled(self, observer: Observer | None) -> Iterator[None]:
         assert self._table is not None
-        with RuleMode(self._table, self._activations, self.decoder.names, observer).active():
+        with ruled(self._table, self._activations, self.decoder.names, self._sites, observer):
             yield
 
     def _rules(self, observer: Observer | None) -> AbstractContextManager[object]:
@@ -258,7 +261,7 @@ class Engine:
         if self._table is None:
             raise ArgumentError(f"Graphs, heads and neurons follow the rules attnlrp and cplrp; {self.rule} has none.")
         request = graph if isinstance(graph, GraphRequest) else GraphRequest(edges=graph)
-        return lambda batch: GraphVisitor(request, self.rule, [len(prompt) for prompt in batch.prompts], self._biased)
+        return lambda batch: GraphVisitor(request, self.rule, [len(prompt) for prompt in batch.prompts], self._learnt)
 
 
 def _ran_out(error: Exception) -> bool:

@@ -12,7 +12,7 @@ from ..errors import SamplesError
 from ..records import Continuation, Failure, OutputType, failure_id
 from .judgement import Judgement
 from .metric import Criterion, as_number
-from .normalisation import chosen_under, option_scores
+from .normalisation import chosen_under, normalised, option_scores
 from .task import Document, EvaluatedTask, Request
 
 #: What filters of lm_eval leave where nothing matched.
@@ -124,7 +124,7 @@ def _generated(task: EvaluatedTask, criterion: Criterion, document: Document, pl
     extracted = as_text(filtered[place]) if place < len(filtered) else None
     response = _judged_response(request.responses, extracted)
     continuation, ids = encoder.generated_continuation(context, arguments if isinstance(arguments, Mapping) else {}, response)
-    golds = _gold_texts(task.target(document), task.choices(document))
+    golds = gold_texts(task.target(document), task.choices(document))
     return Answers(
         "generate_until", context, extracted if extracted is not None else response, golds, (continuation,),
         extracted=extracted, ids=ids,
@@ -150,12 +150,12 @@ def _multiple_choice(task: EvaluatedTask, criterion: Criterion, judgement: Judge
     chosen = _chosen(criterion.metric, options)
     # A value between 0 and 1 is probability on all right choices together: more than the one that the target names.
     labelled = _labelled(document.doc, texts) if 0 < (judgement.value or 0) < 1 else None
-    correct = _correct(task.target(document), texts) if labelled is None else labelled
+    correct = correct_choices(task.target(document), texts) if labelled is None else labelled
     return Answers(
         "multiple_choice",
         options[0 if chosen is None else chosen].prompt,
         texts[chosen] if chosen is not None else "",
-        tuple(texts[place] for place in correct) or _gold_texts(task.target(document), None),
+        tuple(texts[place] for place in correct) or gold_texts(task.target(document), None),
         options,
         chosen,
         correct,
@@ -184,7 +184,19 @@ def _chosen(metric: str, options: Sequence[Continuation]) -> int | None:
     return max(range(len(scores)), key=lambda place: (scores[place], -place)) if scores else None
 
 
-def _correct(target: Any, texts: Sequence[str]) -> tuple[int, ...]:
+def chosen_choice(metric: str, scores: Sequence[float | None], texts: Sequence[str]) -> int | None:
+    """The choice the metric takes as the model's: the first of the highest (per character or byte, or less its own prior)."""
+    if any(score is None for score in scores):
+        return None
+    values = [score for score in scores if score is not None]
+    if metric == "acc_mutual_info" and len(values) == 2 * len(texts):
+        values = [given - alone for given, alone in zip(values[: len(texts)], values[len(texts) :], strict=True)]
+    values = values[: len(texts)]
+    values = [normalised(value, metric, text) for value, text in zip(values, texts, strict=True)]
+    return max(range(len(values)), key=lambda place: (values[place], -place)) if values else None
+
+
+def correct_choices(target: Any, texts: Sequence[str]) -> tuple[int, ...]:
     """Indices of the right choices; empty where the gold answer is none of them."""
     targets = target if isinstance(target, (list, tuple)) else [target]
     return tuple(dict.fromkeys(place for one in targets if (place := _index(one, texts)) is not None))
@@ -220,7 +232,7 @@ def _labelled(doc: Any, texts: Sequence[str]) -> tuple[int, ...] | None:
     return None
 
 
-def _gold_texts(target: Any, choices: Sequence[str] | None) -> tuple[str, ...]:
+def gold_texts(target: Any, choices: Sequence[str] | None) -> tuple[str, ...]:
     """The accepted answers as texts. An index without choices is a placeholder of tasks that score by themselves."""
     targets = target if isinstance(target, (list, tuple)) else [target]
     texts = []

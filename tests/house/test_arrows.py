@@ -24,13 +24,12 @@ STOREYS = [
     {"harness"},
     {"explain"},
     {"contrast", "artefacts"},
-    {"checks", "evaluation", "reports"},
+    {"checks", "evaluation", "plants", "reports"},
     {"store", "lrp", "prompt"},
     {"settings"},
     {"terms", "plugin", "tasks"},
     {"records"},
-    {"columns"},
-    {"errors"},
+    {"errors", "charges", "columns"},
 ]
 #: Parts that know less than their storey allows.
 ONLY = {
@@ -38,7 +37,8 @@ ONLY = {
     "lrp": {"errors"},
     "plugin": set(),
     "tasks": set(),
-    "records": {"columns"},
+    "records": {"charges", "columns"},
+    "charges": set(),
     "columns": set(),
 }
 #: Heavy libraries → the parts that may import them.
@@ -46,8 +46,8 @@ LIBRARIES = {
     "lm_eval": {"harness", "plugin", "tasks"},
     "duckdb": {"store"},
     "pyarrow": {"store", "reports"},
-    "torch": {"lrp", "contrast", "artefacts", "checks", "explain", "harness", "commands", "tasks"},
-    "transformers": {"lrp", "contrast", "commands", "tasks"},
+    "torch": {"lrp", "contrast", "artefacts", "checks", "plants", "explain", "harness", "commands", "tasks"},
+    "transformers": {"lrp", "contrast", "plants", "commands", "tasks"},
     "accelerate": {"lrp"},
 }
 #: Parts of lrp, likewise.
