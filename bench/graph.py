@@ -24,7 +24,8 @@ import torch
 from engine import prompt, seconds
 from lm_eval_attrib.lrp import Engine, GraphRequest, Pair
 from lm_eval_attrib.lrp.sweep.objectives import passes
-from lm_eval_attrib.lrp.sweep.sweep import Batch, LocalGraph
+from lm_eval_attrib.lrp.sweep.sweep import Batch
+from lm_eval_attrib.lrp.sweep.visitor import LocalGraph, Pulled
 from models import QWEN3, random_model
 from torch import Tensor
 
@@ -45,9 +46,9 @@ class _Kept:
     def wanted(self, local: LocalGraph) -> list[Tensor]:
         return []
 
-    def visit(self, block: int, turn: int, local: LocalGraph, gy: Tensor, gx: Tensor, gradients: Any) -> None:
-        if block == self.block:
-            self.x, self.gy = local.x.detach(), gy.detach()
+    def visit(self, pulled: Pulled) -> None:
+        if pulled.block == self.block:
+            self.x, self.gy = pulled.local.x.detach(), pulled.at_output.detach()
 
 
 def packed(engine: Engine, pair: Pair, block: int, rows: int) -> tuple[Tensor, float]:

@@ -49,7 +49,7 @@ from lm_eval_attrib.tasks.planted import GROUP, LONG_GROUP, model_path, task_pat
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
 from lm_eval_attrib.harness.model import AttribHFLM
-from lm_eval_attrib.prompt.segments import words as words_of
+from lm_eval_attrib.prompt.words import words as words_of
 from lm_eval_attrib.store.database import Store
 
 #: Causes that are words of the prompt pushing the model to the wrong answer. In ``neglected`` the word that is at fault has no

@@ -22,7 +22,7 @@ import numpy as np
 
 from lm_eval_attrib.records import Check, Continuation, Contrast, Explanation, Failure, PairFigures, Run, SegmentSum, TokenTable
 from lm_eval_attrib.store.database import Store
-from lm_eval_attrib.store.shards import ShardWriter, merge
+from lm_eval_attrib.store.shards import ShardWriter, merge_shards
 
 RUN = Run("bench", "model", {}, "float32", 1, "attnlrp", "logit_diff", {})
 
@@ -67,7 +67,7 @@ def write_shards(folder: Path, path: Path, explanations: list[Explanation]) -> N
         for one in explanations:
             writer.add(one)
     with Store.create(path) as store:
-        merge(folder, store)
+        merge_shards(folder, store)
 
 
 def write_naively(path: Path, explanations: list[Explanation]) -> None:

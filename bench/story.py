@@ -32,7 +32,7 @@ from lm_eval_attrib.lrp.intervention.interventions import MASKINGS
 from lm_eval_attrib.lrp.intervention.probe import Probe
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
-from lm_eval_attrib.prompt.segments import words as words_of
+from lm_eval_attrib.prompt.words import words as words_of
 
 NAMES = ("Lily", "Tim", "Timmy", "Tom", "Max", "Sam", "Mia", "Ben", "Benny", "Jack", "Sue", "Lucy", "Spot", "Anna")
 OBJECTS = ("ball", "box", "tree", "dog", "cat", "bird", "rock", "car", "bug", "bunny", "boat", "train", "flower", "cake", "toy")

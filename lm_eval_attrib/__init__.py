@@ -10,12 +10,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .commands.attribute import attribute_samples
     from .commands.compare import compare
     from .errors import AttribError
-    from .evaluation.samples import attribute_samples
     from .explain.explainer import Explainer
-    from .explain.run import explain_run, preflight
-    from .explain.session import ExplainReport
+    from .explain.outcome import ExplainReport
+    from .explain.preflight import preflight
+    from .explain.session import explain_run
     from .harness.model import AttribHFLM
     from .lrp import Attribution, Engine, Pair
     from .records import Contrast, Explanation, Failure, NoPair, Run, TaskSummary
@@ -52,7 +53,7 @@ _HOMES = {
     "Attribution": "lrp",
     "Contrast": "records",
     "Engine": "lrp",
-    "ExplainReport": "explain.session",
+    "ExplainReport": "explain.outcome",
     "Explainer": "explain.explainer",
     "Explanation": "records",
     "Failure": "records",
@@ -62,10 +63,10 @@ _HOMES = {
     "Settings": "settings",
     "Store": "store.database",
     "TaskSummary": "records",
-    "attribute_samples": "evaluation.samples",
+    "attribute_samples": "commands.attribute",
     "compare": "commands.compare",
-    "explain_run": "explain.run",
-    "preflight": "explain.run",
+    "explain_run": "explain.session",
+    "preflight": "explain.preflight",
     "write_report": "reports.html",
 }
 

@@ -16,7 +16,7 @@ from .commands import rows
 from .errors import ArgumentError, AttribError
 
 if TYPE_CHECKING:
-    from .explain.run import ExplainReport
+    from .explain.outcome import ExplainReport
 
 FILE = click.Path(path_type=Path)
 FORMAT = click.option(
@@ -50,7 +50,7 @@ def main() -> None:
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 def run(arguments: tuple[str, ...]) -> None:
     """Evaluate and explain: lm_eval's own command line, under the model attrib-hf unless --model says otherwise."""
-    from .plugin import run as run_lm_eval
+    from .plugin import run_lm_eval
 
     run_lm_eval(arguments)
 
@@ -63,7 +63,7 @@ def run(arguments: tuple[str, ...]) -> None:
 @DEVICE
 def attribute(samples: tuple[str, ...], model_args: str, db: Path | None, task: str | None, device: str | None) -> None:
     """Explain the failures of an earlier run logged with --log_samples, whichever backend answered, under a local model."""
-    from .evaluation.samples import attribute_samples
+    from .commands.attribute import attribute_samples
 
     _ended(attribute_samples(_expanded(samples), model_args, database=db, task=task, device=device))
 
@@ -88,7 +88,7 @@ def sql(database: Path, text: str, form: rows.Format) -> None:
     from .store.database import Store
 
     with Store.open(database) as store:
-        click.echo(rows.render(*rows.of(store.sql(text)), form))
+        click.echo(rows.format_rows(*rows.of(store.sql(text)), form))
 
 
 @main.command()
@@ -102,11 +102,11 @@ def query(database: Path, name: str | None, given: tuple[str, ...], form: rows.F
     from .store.database import Store
 
     if name is None:
-        listed = [(one.name, one.summary, ", ".join(one.parameters)) for one in queries.load_all()]
-        click.echo(rows.render(("name", "answers", "parameters"), listed, form, width=120))
+        listed = [(one.name, one.summary, ", ".join(one.parameters)) for one in queries.named_queries()]
+        click.echo(rows.format_rows(("name", "answers", "parameters"), listed, form, width=120))
         return
     with Store.open(database) as store:
-        click.echo(rows.render(*rows.of(queries.run(store, name, **_parameters(given))), form))
+        click.echo(rows.format_rows(*rows.of(queries.run_query(store, name, **_parameters(given))), form))
 
 
 @main.command()
@@ -114,11 +114,11 @@ def query(database: Path, name: str | None, given: tuple[str, ...], form: rows.F
 @click.argument("failure_id")
 def show(database: Path, failure_id: str) -> None:
     """Print one failure: pair, top tokens, the label and the sentence that explains it. The beginning of an id is enough."""
-    from .commands.show import describe
+    from .commands.show import failure_text
     from .store.database import Store
 
     with Store.open(database) as store:
-        click.echo(describe(store, failure_id))
+        click.echo(failure_text(store, failure_id))
 
 
 @main.command()
@@ -143,8 +143,8 @@ def demo(out: Path, limit: int | None, arguments: tuple[str, ...]) -> None:
     from .commands.demo import demonstrate
 
     done = demonstrate(out, limit, arguments)
-    click.echo("\nFailures by task\n" + rows.render(*done.by_task))
-    click.echo("\nWhat was planted, and what the experiments found\n" + rows.render(*done.by_label))
+    click.echo("\nFailures by task\n" + rows.format_rows(*done.by_task))
+    click.echo("\nWhat was planted, and what the experiments found\n" + rows.format_rows(*done.by_label))
     click.echo(f"\nThe database is {done.database}\nThe report is   {done.page}")
 
 

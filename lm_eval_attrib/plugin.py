@@ -57,7 +57,7 @@ def register(target: Any = TARGET) -> None:
         model_registry.register(MODEL_NAME, target=target)
 
 
-def run(arguments: Sequence[str]) -> None:
+def run_lm_eval(arguments: Sequence[str]) -> None:
     """lm_eval's own command line with ``attrib-hf`` registered; ``--model`` need not be said.
 
     Args:

@@ -5,11 +5,13 @@ Knows torch, transformers and accelerate, and nothing of benchmarks, databases o
 
 from __future__ import annotations
 
-from .attribution import Attribution, TopToken, Units
+from .attribution import Attribution, TopToken
 from .audit import Audit
 from .engine import Engine
+from .graph.attribution_graph import AttributionGraph
+from .graph.request import GraphRequest
 from .graph.subgraph import Edge, Graph
-from .graph.visitor import AttributionGraph, GraphRequest
+from .graph.units import Units
 from .pair import Pair
 from .rules.tables import METHODS
 from .sweep.objectives import OBJECTIVES

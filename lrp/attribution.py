@@ -1,14 +1,21 @@
-"""What comes out of the engine: the relevance of every hidden state, down to the prompt's tokens."""
+"""What comes out of the engine: the relevance of every hidden state, down to the prompt's tokens, put together of passes."""
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import Any
 
 import torch
+from torch import Tensor
 
-if TYPE_CHECKING:
-    from .graph.visitor import AttributionGraph
+from .graph.attribution_graph import AttributionGraph
+from .graph.units import Units
+from .pair import Pair, without_padding
+from .sweep.sweep import PassResult
+
+#: How many of the highest tokens are kept.
+TOP = 10
 
 
 @dataclass(frozen=True)
@@ -18,15 +25,6 @@ class TopToken:
     token_id: int
     logit: float
     probability: float
-
-
-@dataclass(frozen=True)
-class Units:
-    """Relevance of heads or MLP neurons in one block, largest |relevance| first; three aligned [k] tensors on the CPU."""
-
-    position: torch.Tensor
-    unit: torch.Tensor
-    relevance: torch.Tensor
 
 
 @dataclass(frozen=True)
@@ -64,3 +62,60 @@ class Attribution:
     def tokens(self) -> torch.Tensor:
         """[n] relevance of the prompt's tokens, at the input embeddings."""
         return self.layers[0]
+
+
+def assemble(pair: Pair, results: list[PassResult], rule: str, visited: tuple[Any, int, int] | None, seed: int) -> Attribution:
+    """One attribution from its passes (two for ``sequence``)."""
+    padding = len(tuple(pair.input_ids)) - len(without_padding(pair))
+    n = len(tuple(pair.input_ids)) - padding
+    delta = sum(result.scalar for result in results)
+    if rule == "random":
+        generator = torch.Generator().manual_seed(_own_seed(pair, seed))
+        layers = torch.randn((1, n), generator=generator)
+        everything = layers[0]
+    else:
+        layers = torch.stack([result.layers[:, :n] for result in results]).sum(0)
+        everything = torch.cat([result.layers[0] for result in results])
+    logits = results[0].logits[0]
+    probabilities = logits.softmax(-1)
+    contrast = pair.contrast
+    top = logits.topk(min(TOP, logits.numel()))
+    graph = heads = neurons = None
+    if visited is not None:
+        visitor, turn, prompt = visited
+        graph, heads, neurons = visitor.collect(turn, prompt, layers)
+    return Attribution(
+        delta_logit=delta,
+        layers=torch.nn.functional.pad(layers, (padding, 0)),
+        completeness_gap=completeness_gap(everything, delta),
+        target_logit=float(logits[pair.target]),
+        contrast_logit=float("nan") if contrast is None else float(logits[contrast]),
+        target_rank=_rank(logits, pair.target),
+        contrast_rank=0 if contrast is None else _rank(logits, contrast),
+        target_probability=float(probabilities[pair.target]),
+        contrast_probability=float("nan") if contrast is None else float(probabilities[contrast]),
+        top=tuple(
+            TopToken(int(token), float(logit), float(probabilities[token]))
+            for logit, token in zip(top.values, top.indices, strict=True)
+        ),
+        graph=graph,
+        heads=heads or (),
+        neurons=neurons or (),
+        rule=rule,
+    )
+
+
+def _own_seed(pair: Pair, seed: int) -> int:
+    """Chance that depends on the seed and the pair alone, so that neither batches nor order change it."""
+    parts = (seed, without_padding(pair), pair.target, pair.contrast)
+    return int.from_bytes(hashlib.sha256(repr(parts).encode()).digest()[:7])
+
+
+def completeness_gap(relevance: Tensor, delta: float) -> float:
+    """``|Σ R_i − Δℓ| / max(|Δℓ|, Σ |R_i|)`` (method.md, 2); 0 when both are 0."""
+    scale = max(abs(delta), float(relevance.abs().sum()))
+    return abs(float(relevance.sum()) - delta) / scale if scale else 0.0
+
+
+def _rank(logits: Tensor, token: int) -> int:
+    return int((logits > logits[token]).sum()) + 1

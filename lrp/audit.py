@@ -12,11 +12,13 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import NonFiniteRelevance, NoRule, NotDecoderOnly
-from .decoder.blocks import BlockCall, Decoder, cut
+from .decoder.blocks import BlockCall, cut
+from .decoder.decoder import Decoder
+from .decoder.head import logits_of
 from .decoder.streaming import require_streamable
 from .rules.activations import Activations
 from .rules.mode import RuleMode, carries_gradient
-from .rules.tables import Function, Rule
+from .rules.rule import Function, Rule
 
 #: Tokens of the probe: enough to tell a causal model from one that is not, short enough to cost nothing.
 PROBE_TOKENS = 6
@@ -89,7 +91,7 @@ def audit(
         with _embeddings_with_gradient(decoder):
             calls = decoder.capture(ids, enter=enter, leave=leave)
         _require_one_vector(calls[0], ids)
-        logits = decoder.tail(outputs[-1][:, -1:].requires_grad_())
+        logits = logits_of(decoder, outputs[-1][:, -1:].requires_grad_())
     _require_one_way_in(calls)
     if ids.device.type != "meta" and len(probe) > 1:
         _require_finite(outputs)

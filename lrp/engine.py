@@ -12,19 +12,22 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import ArgumentError, OutOfMemory
-from .attribution import Attribution
+from .attribution import Attribution, assemble
 from .audit import Audit, audit
-from .decoder.blocks import Decoder, cut, quiet
-from .graph.visitor import GraphRequest, GraphVisitor
+from .decoder.blocks import cut
+from .decoder.decoder import Decoder
+from .decoder.implementation import quiet
+from .graph.request import GraphRequest
+from .graph.visitor import GraphVisitor
 from .memory import plan as plans
-from .pair import Pair
+from .pair import Pair, without_padding
 from .rules.activations import Activations
 from .rules.mode import Observer, RuleMode
 from .rules.tables import METHODS, TABLES
-from .sweep.assemble import assemble, without_padding
-from .sweep.batches import Request, batches
+from .sweep.batches import PassRequest, grouped
 from .sweep.objectives import passes
-from .sweep.sweep import MEMORY_MODES, Batch, MemoryMode, PassResult, Sweep, Visitor
+from .sweep.sweep import MEMORY_MODES, Batch, MemoryMode, PassResult, Sweep
+from .sweep.visitor import Visitor
 
 log = logging.getLogger(__name__)
 
@@ -103,7 +106,9 @@ class Engine:
             OutOfMemory: a single pair does not fit under any plan.
             ValueError: a pair that cannot be explained (empty prompt, unknown objective, missing contrast).
         """
-        requests = [Request(index, pass_) for index, pair in enumerate(pairs) for pass_ in passes(pair, without_padding(pair))]
+        requests = [
+            PassRequest(index, pass_) for index, pair in enumerate(pairs) for pass_ in passes(pair, without_padding(pair))
+        ]
         found: dict[int, list[PassResult]] = {index: [] for index in range(len(pairs))}
         visitors: dict[int, Any] = {}
         visitor_for = self._visitors(graph, units)
@@ -111,7 +116,7 @@ class Engine:
             if not self._audited and requests:
                 self.audit(requests[0].wanted.ids)
             padded = not self.decoder.rotates_by_length
-            waiting = list(batches(requests, self.batch_size, self.decoder.device, padded=padded))
+            waiting = list(grouped(requests, self.batch_size, self.decoder.device, padded=padded))
             while waiting:
                 batch, owners = waiting.pop(0)
                 try:

@@ -27,3 +27,19 @@ class Pair:
     target_ids: Sequence[int] = ()
     contrast_ids: Sequence[int] = ()
     attention_mask: Sequence[int] | None = None
+
+
+def without_padding(pair: Pair) -> tuple[int, ...]:
+    """The pair's ids without the padding on their left: a causal model with a mask never sees it.
+
+    Raises:
+        ValueError: a mask that is not zeros followed by ones, or of another length.
+    """
+    ids = tuple(int(token) for token in pair.input_ids)
+    if pair.attention_mask is None:
+        return ids
+    mask = [int(value) for value in pair.attention_mask]
+    kept = sum(mask)
+    if len(mask) != len(ids) or mask != [0] * (len(mask) - kept) + [1] * kept:
+        raise ValueError("attention_mask must be zeros on the left followed by ones, one for each of input_ids.")
+    return ids[len(ids) - kept :]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from .text import number, share_of, signed
+from .text import figure, share_of, signed
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Stack:
 
 
 @dataclass(frozen=True)
-class Bar:
+class BarRow:
     """One row of bars, from ``x`` over ``width`` per cent. ``style``: ``wrong``, ``right`` or ``plain``."""
 
     name: str
@@ -43,7 +43,7 @@ class Bar:
 
 
 @dataclass(frozen=True)
-class Mark:
+class Point:
     """A point on a check's number line; ``style``: ``before``, ``after`` or ``control``."""
 
     title: str
@@ -56,7 +56,7 @@ class Line:
     """A number line of Δℓ: where zero lies, what moved where. Left of zero the model prefers the right token."""
 
     zero: float
-    marks: tuple[Mark, ...]
+    marks: tuple[Point, ...]
     start: float
     width: float
     summary: str
@@ -88,23 +88,24 @@ def stack(counts: Sequence[tuple[str, str, str, int]]) -> Stack:
     return Stack(tuple(slices), total, summary)
 
 
-def counted(counts: Mapping[str, int], whole: int) -> tuple[Bar, ...]:
+def counted(counts: Mapping[str, int], whole: int) -> tuple[BarRow, ...]:
     """One bar a name, largest first (ties by name), as long as its share of the largest."""
     ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
     largest = max(counts.values(), default=0) or 1
     return tuple(
-        Bar(name, f"{count:,}", share_of(count, whole), 0.0, _round(100 * count / largest), "plain") for name, count in ordered
+        BarRow(name, f"{count:,}", share_of(count, whole), 0.0, _round(100 * count / largest), "plain")
+        for name, count in ordered
     )
 
 
-def diverging(values: Sequence[tuple[str, float, str]]) -> tuple[Bar, ...]:
+def diverging(values: Sequence[tuple[str, float, str]]) -> tuple[BarRow, ...]:
     """Rows ``(name, value, note)`` around an axis: positive to the right (``wrong``), negative to the left (``right``)."""
     largest = max((abs(value) for _, value, _ in values), default=0.0) or 1.0
     bars = []
     for name, value, note in values:
         width = 50 * abs(value) / largest
         style = "wrong" if value > 0 else "right"
-        bars.append(Bar(name, signed(value), note, _round(50.0 if value > 0 else 50.0 - width), _round(width), style))
+        bars.append(BarRow(name, signed(value), note, _round(50.0 if value > 0 else 50.0 - width), _round(width), style))
     return tuple(bars)
 
 
@@ -116,12 +117,12 @@ def number_line(before: float, after: float, control: float | None, low: float, 
     def place(value: float) -> float:
         return _round(2 + 96 * (min(max(value, low), high) - low) / span)
 
-    marks = [Mark(f"before: {signed(before)}", place(before), "before")]
+    marks = [Point(f"before: {signed(before)}", place(before), "before")]
     if control is not None:
-        marks.append(Mark(f"random places: {signed(control)}", place(control), "control"))
-    marks.append(Mark(f"after: {signed(after)}", place(after), "after"))
+        marks.append(Point(f"random places: {signed(control)}", place(control), "control"))
+    marks.append(Point(f"after: {signed(after)}", place(after), "after"))
     start, end = sorted((place(before), place(after)))
-    words = f"logit difference {number(before)} before, {number(after)} after"
+    words = f"logit difference {figure(before)} before, {figure(after)} after"
     if control is not None:
-        words += f", {number(control)} after the same at random places"
+        words += f", {figure(control)} after the same at random places"
     return Line(place(0.0), tuple(marks), start, _round(end - start), words)

@@ -7,15 +7,18 @@ import shlex
 from collections.abc import Sequence
 from typing import Any
 
+from ..store.clean_text import one_line, visible
+from ..store.reader import Columns, Row
+from ..terms import ADVICE, LABELS, PATTERNS, check_order, check_term, gap_meaning
 from .charts import number_line
-from .context import Candidate, CheckRow, Decision, Fact, FailurePage, Link, RankedToken, Trusted, Verdict
+from .context import Fact, Link
+from .failure_context import Candidate, CheckRow, DecisionView, FailurePage, LabelView, RankedToken, Trusted
 from .flow import graph_view
 from .heat import heat_map, layer_strip, ranked, segment_bars, strongest
-from .overview import label_of, literal
-from .read import Columns, Detail, Row
+from .overview import label_of, label_style, literal
+from .read import Detail
 from .site import Site
-from .text import number, percent, plural, pretty_json, shorten, signed, times_as_probable, token_name, visible
-from .words import ADVICE, LABEL_STYLES, PATTERNS, UNDECIDED, check_order, check_words, gap_meaning, label_meaning
+from .text import figure, percent, plural, pretty_json, signed, times_as_probable, token_name
 
 
 def failure_page(site: Site, detail: Detail, before: Row | None, after: Row | None) -> FailurePage:
@@ -62,7 +65,7 @@ def failure_page(site: Site, detail: Detail, before: Row | None, after: Row | No
 
 def _facts(site: Site, row: Row) -> tuple[Fact, ...]:
     return (
-        Fact(visible(row["metric"] or "metric"), number(_whole(row["value"]))),
+        Fact(visible(row["metric"] or "metric"), figure(_whole(row["value"]))),
         Fact("Filter", visible(row["filter"] or "none")),
         Fact("Model", site.models.get(row["run_id"], "–")),
         Fact("Rule", site.rules.get(row["run_id"], "–")),
@@ -74,14 +77,14 @@ def _whole(value: float | None) -> float | None:
     return int(value) if value is not None and math.isfinite(value) and value == int(value) else value
 
 
-def decision(contrast: Row) -> Decision:
+def decision(contrast: Row) -> DecisionView:
     """The explained pair in words and figures. ``contrast``: a row of the view ``contrasts``."""
     delta = contrast["delta_logit"]
     sequence = contrast["objective"] == "sequence"
     first, second = ("wrong", "right") if delta is None or delta >= 0 else ("right", "wrong")
     noun = "continuation" if sequence else "token"
     odds = "" if delta is None else f"The {first} {noun} was {times_as_probable(delta)} as the {second} one."
-    return Decision(
+    return DecisionView(
         position=contrast["position"],
         wrong=_candidate(contrast, "target", True),
         right=_candidate(contrast, "contrast", False),
@@ -111,15 +114,15 @@ def _candidate(contrast: Row, side: str, wrong: bool) -> Candidate:
     )
 
 
-def _verdict(row: Row) -> Verdict:
+def _verdict(row: Row) -> LabelView:
     label, pattern = label_of(row), row["pattern"] or ""
-    return Verdict(
+    return LabelView(
         label,
-        label_meaning(label),
+        LABELS.get(label, ""),
         pattern,
         PATTERNS.get(pattern, ""),
         visible(row["label_reason"] or ""),
-        LABEL_STYLES.get(label, UNDECIDED),
+        label_style(label),
     )
 
 
@@ -127,7 +130,7 @@ def _trusted(row: Row) -> Trusted | None:
     if row["trust"] is None:
         return None
     score = row["trust_score"]
-    return Trusted(row["trust"], number(score, 2), round(100 * (score or 0.0), 2), visible(row["trust_sentence"] or ""))
+    return Trusted(row["trust"], figure(score, 2), round(100 * (score or 0.0), 2), visible(row["trust_sentence"] or ""))
 
 
 def _ranked(tokens: Columns, indices: Sequence[int]) -> tuple[RankedToken, ...]:
@@ -147,20 +150,20 @@ def check_rows(checks: Columns) -> tuple[CheckRow, ...]:
     low, high = min(known, default=0.0), max(known, default=0.0)
     rows = []
     for i in sorted(range(count), key=lambda i: check_order(checks["check"][i])):
-        meaning, unit = check_words(checks["check"][i])
+        term = check_term(checks["check"][i])
         amount, before, after, control = (checks[name][i] for name in ("amount", "delta_before", "delta_after", "control"))
         whole = amount is not None and float(amount).is_integer()
         rows.append(
             CheckRow(
                 name=visible(checks["check"][i]),
-                meaning=visible(meaning),
-                amount=plural(int(amount), unit) if unit and whole else number(int(amount) if whole else amount),
+                meaning=visible(term.meaning),
+                amount=plural(int(amount), term.unit) if term.unit and whole else figure(int(amount) if whole else amount),
                 before=signed(before),
                 after=signed(after),
                 control=signed(control),
                 control_turned=percent(checks["control_turned"][i], 2),
                 turned=bool(checks["turned"][i]),
-                detail=shorten(checks["detail"][i] or "", 140),
+                detail=one_line(checks["detail"][i] or "", 140),
                 line=number_line(before, after, control, low, high),
             )
         )

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from .context import BlockRow, GraphView, PathStep
+from ..store.reader import Columns
+from .failure_context import BlockRow, GraphView, PathStep
 from .heat import rounded
-from .read import Columns
-from .text import number, percent, plural, signed, token_name
+from .text import figure, percent, plural, signed, token_name
 
 #: More edges than this are not drawn; the page says so. All of them are in the database.
 EDGES = 8_000
@@ -165,7 +165,7 @@ def _block_table(figures: Columns) -> tuple[tuple[str, ...], tuple[BlockRow, ...
         cells = []
         for _, name in FIGURES:
             value = figures[name][i]
-            counted = f"{value:,}" if isinstance(value, int) else number(value)
+            counted = f"{value:,}" if isinstance(value, int) else figure(value)
             cells.append(percent(value, 2) if name == "verticality" else counted)
         rows.append(BlockRow(tuple(cells)))
     return tuple(heading for heading, _ in FIGURES), tuple(rows)

@@ -11,10 +11,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .charts import Bar, diverging
-from .context import HeatMap, HeatRun, HeatToken, LayerStrip, Link, RankedToken
-from .read import Columns
-from .text import number, plural, signed, token_name, token_text, visible
+from ..store.clean_text import visible
+from ..store.reader import Columns
+from .charts import BarRow, diverging
+from .context import Link
+from .failure_context import HeatMap, HeatRun, HeatToken, LayerStrip, RankedToken
+from .text import figure, inline_token, plural, signed, token_name
 
 #: Rows in each table of strongest tokens.
 RANKED = 10
@@ -48,7 +50,7 @@ def heat_map(tokens: Columns) -> HeatMap:
     for segment, members in groupby(positions, key=lambda i: tokens["segment"][i] or ""):
         drawn = tuple(
             HeatToken(
-                token_text(tokens["token"][i]),
+                inline_token(tokens["token"][i]),
                 style(tokens["relevance_norm"][i], tokens["special"][i]),
                 f"t{tokens['position'][i]}" if i in linked else "",
             )
@@ -103,10 +105,10 @@ def ranked(tokens: Columns, indices: Sequence[int]) -> tuple[RankedToken, ...]:
     )
 
 
-def segment_bars(segments: Columns) -> tuple[Bar, ...]:
+def segment_bars(segments: Columns) -> tuple[BarRow, ...]:
     """Segments' sums of relevance, the strongest first."""
     rows = [
-        (visible(name), float(relevance), number(tokens))
+        (visible(name), float(relevance), figure(tokens))
         for name, relevance, tokens in zip(segments["segment"], segments["relevance"], segments["tokens"], strict=True)
         if name and relevance is not None and math.isfinite(relevance)
     ]

@@ -11,11 +11,14 @@ from tqdm import tqdm
 
 from ..errors import ReportError
 from ..store.database import Store
-from .context import FailurePage, IndexPage, Page, TaskPage
+from ..store.load import find_run
+from ..store.reader import Row
+from .context import IndexPage, Page, TaskPage
 from .failure import failure_page
+from .failure_context import FailurePage
 from .folder import Folder
 from .overview import index_page, task_page
-from .read import Reader, Row
+from .read import Reader
 from .site import INDEX, Site
 
 #: Page → its template.
@@ -34,7 +37,7 @@ def environment() -> jinja2.Environment:
     )
 
 
-def render(page: Page, templates: jinja2.Environment) -> str:
+def page_html(page: Page, templates: jinja2.Environment) -> str:
     """The page as HTML; its template sees the fields of ``page`` and nothing else."""
     return templates.get_template(TEMPLATES[type(page)]).render(page.variables())
 
@@ -45,20 +48,21 @@ def write_report(database: str | Path, out: str | Path, *, run_id: str | None = 
     Args:
         database: The DuckDB file; opened read-only.
         out: The folder to write. It must be new, empty, or hold an earlier report, which is replaced.
-        run_id: Only this run; by default all runs of the file.
+        run_id: Only the run whose identifier is this or begins so; by default all runs of the file.
         progress: Show a progress bar on standard error.
 
     Returns:
         The first page, ``out/index.html``. The same database gives the same bytes.
 
     Raises:
-        ReportError: ``out`` cannot be written or holds other files; the database has no run, or not that one.
+        ArgumentError: no run, or more than one, begins with ``run_id``.
+        ReportError: ``out`` cannot be written or holds other files; the database has no run.
         StoreError: the database cannot be read.
     """
     database, folder = Path(database), Folder(Path(out))
     with Store.open(database) as store:
-        reader = Reader(store, run_id)
-        site = Site(reader, database.name, f"lm-eval-attrib {metadata.version('lm-eval-attrib')}", run_id)
+        reader = Reader(store, None if run_id is None else find_run(store, run_id).run_id)
+        site = Site(reader, database.name, f"lm-eval-attrib {metadata.version('lm-eval-attrib')}")
         if not site.runs:
             raise ReportError(f"{database} holds no run yet, so there is nothing to report; evaluate with attrib-hf first.")
         static = dict(_static())
@@ -68,7 +72,7 @@ def write_report(database: str | Path, out: str | Path, *, run_id: str | None = 
         templates = environment()
         with tqdm(total=len(site.pages()), desc="Pages", unit="page", disable=not progress) as bar:
             for name, page in _pages(site, reader):
-                folder.write(name, render(page, templates))
+                folder.write(name, page_html(page, templates))
                 bar.update()
     folder.finish()
     return folder.root / INDEX

@@ -9,21 +9,29 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from . import queries
+from ..store.clean_text import one_line, visible
+from ..store.reader import Row
+from ..terms import LABELS, TRUST_LEVELS, UNDECIDED
 from .charts import Stack, counted, diverging, stack
 from .context import Fact, FailureRow, IndexPage, Link, RunSection, TaskPage, TaskRow, UnattributedRow
-from .read import Row
+from .queries import named_queries
 from .site import Site, TaskKey
-from .text import number, percent, plural, share_of, shorten, signed, token_name, visible
-from .words import LABEL_STYLES, LABELS, TRUST_LEVELS, UNDECIDED, label_meaning
+from .text import figure, percent, plural, share_of, signed, token_name
 
 #: Statuses of failures that were tried: what a share of clean pairs is a share of.
 _TRIED = ("attributed", "no pair", "error")
 _FIRST_QUERY = """SELECT task, label, pattern, count(*) AS failures
 FROM failures WHERE status = 'attributed'
 GROUP BY ALL ORDER BY ALL;"""
+#: Characters of a text in a table's cell.
+CELL = 120
 #: Reasons listed on a task page; what is left over is summed up.
 _REASONS = 8
+
+
+def label_style(label: str) -> str:
+    """The style sheet's name for a label's colour; one that this release does not know looks undecided."""
+    return {"M-IA": "mia", "M-AG": "mag", "NC": "nc"}.get(label, UNDECIDED)
 
 
 def label_of(row: Row) -> str:
@@ -35,7 +43,7 @@ def labels_of(rows: Sequence[Row]) -> Stack:
     """How the labels of attributed failures are distributed; labels that this release does not know come last."""
     counts = Counter(label_of(row) for row in rows if row["status"] == "attributed")
     known = [*LABELS, *sorted(set(counts) - set(LABELS))]
-    return stack([(name, label_meaning(name) or name, LABEL_STYLES.get(name, UNDECIDED), counts[name]) for name in known])
+    return stack([(name, LABELS.get(name, name), label_style(name), counts[name]) for name in known])
 
 
 def index_page(site: Site) -> IndexPage:
@@ -43,8 +51,8 @@ def index_page(site: Site) -> IndexPage:
     failures = site.failures
     explained = [row for row in failures if row["status"] == "attributed"]
     totals = (
-        Fact("Runs", number(len(site.runs))),
-        Fact("Tasks", number(len(site.tasks))),
+        Fact("Runs", figure(len(site.runs))),
+        Fact("Tasks", figure(len(site.tasks))),
         Fact("Documents", f"{sum(task['documents'] or 0 for task in site.tasks):,}"),
         Fact("Failures", f"{sum(task['failures'] or 0 for task in site.tasks):,}"),
         Fact("Explained", f"{len(explained):,}"),
@@ -61,7 +69,7 @@ def index_page(site: Site) -> IndexPage:
         runs=tuple(_run_section(site, run) for run in site.runs),
         example=_example(site, explained),
         sql=_FIRST_QUERY,
-        queries=tuple(Fact(query.name, query.summary) for query in queries.load_all() if not query.name.startswith("report_")),
+        queries=tuple(Fact(query.name, query.summary) for query in named_queries() if not query.name.startswith("report_")),
         command=f"lm-eval-attrib query {shlex.quote(site.database)} labels",
     )
 
@@ -90,7 +98,7 @@ def _run_section(site: Site, run: Row) -> RunSection:
     facts = [
         Fact("Rule", str(run["rule"])),
         Fact("Objective", str(run["objective"])),
-        Fact("Parameters", number(run["parameters"]) if run["parameters"] else "–"),
+        Fact("Parameters", figure(run["parameters"]) if run["parameters"] else "–"),
         Fact("Numbers", str(run["dtype"] or "–")),
         Fact("Started", str(run["started_at"] or "–")),
         Fact("Finished", str(run["finished_at"] or "–")),
@@ -124,7 +132,7 @@ def _task_row(site: Site, task: Row) -> TaskRow:
         Link(visible(key.task), site.task_path(key)),
         visible(key.filter),
         visible(task["metric"] or ""),
-        percent(task["score"]) if task["score"] is not None and 0 <= task["score"] <= 1 else number(task["score"]),
+        percent(task["score"]) if task["score"] is not None and 0 <= task["score"] <= 1 else figure(task["score"]),
         f"{task['documents'] or 0:,}",
         f"{task['failures'] or 0:,}",
         f"{sum(row['status'] == 'attributed' for row in rows):,}",
@@ -189,7 +197,7 @@ def unclean_reason(row: Row) -> str:
         if row["delta_logit"] <= 1:
             return "the two tokens were close (0 < Δℓ ≤ 1)"
     text = row["reason"] or row["unclean"] or row["status"]
-    return re.sub(r"(['\"“‘`«]).*?(['\"”’`»])|\d+(\.\d+)?", "…", shorten(text, 160))
+    return re.sub(r"(['\"“‘`«]).*?(['\"”’`»])|\d+(\.\d+)?", "…", one_line(text, 160))
 
 
 def _most_common(counts: Counter[str]) -> dict[str, int]:
@@ -203,15 +211,15 @@ def _failure_row(site: Site, row: Row) -> FailureRow:
     return FailureRow(
         Link(str(row["doc_id"]), "../" + site.failure_path(row["failure_id"])),
         row["doc_id"],
-        shorten(row["prediction"] or ""),
-        shorten(row["gold"] or ""),
+        one_line(row["prediction"] or "", CELL),
+        one_line(row["gold"] or "", CELL),
         token_name(row["target"] or ""),
         "" if _alike(row) else token_name(row["contrast"] or ""),
         round(row["delta_logit"], 4) if row["delta_logit"] is not None else 0.0,
         signed(row["delta_logit"]),
         bool(row["clean"]),
         label,
-        LABEL_STYLES.get(label, UNDECIDED),
+        label_style(label),
         row["pattern"] or "",
         row["trust"] or "unknown",
         round(row["trust_score"], 4) if row["trust_score"] is not None else -1.0,
@@ -227,10 +235,10 @@ def _unattributed_row(site: Site, row: Row) -> UnattributedRow:
     return UnattributedRow(
         Link(str(row["doc_id"]), "../" + site.failure_path(row["failure_id"])),
         row["doc_id"],
-        shorten(row["prediction"] or ""),
-        shorten(row["gold"] or ""),
+        one_line(row["prediction"] or "", CELL),
+        one_line(row["gold"] or "", CELL),
         row["status"],
-        shorten(row["reason"] or "", 300),
+        one_line(row["reason"] or "", 300),
     )
 
 

@@ -55,19 +55,19 @@ class Query:
         return {name: given.get(name, parameter.default) for name, parameter in self.parameters.items()}
 
 
-def names() -> list[str]:
+def query_names() -> list[str]:
     """The names of all queries, sorted."""
     return sorted(file.name.removesuffix(".sql") for file in _folder().iterdir() if file.name.endswith(".sql"))
 
 
-def load(name: str) -> Query:
+def named_query(name: str) -> Query:
     """The query called ``name``.
 
     Raises:
         ArgumentError: there is none; the message lists those there are.
     """
-    if name not in names():
-        raise ArgumentError(f"no query is called {name!r}; known: {', '.join(names())}")
+    if name not in query_names():
+        raise ArgumentError(f"no query is called {name!r}; known: {', '.join(query_names())}")
     text = _folder().joinpath(f"{name}.sql").read_text("utf-8")
     summary = text.partition("\n")[0].removeprefix("-- ")
     return Query(
@@ -75,19 +75,19 @@ def load(name: str) -> Query:
     )
 
 
-def load_all() -> list[Query]:
+def named_queries() -> list[Query]:
     """Every query, by name."""
-    return [load(name) for name in names()]
+    return [named_query(name) for name in query_names()]
 
 
-def run(store: Store, name: str, **parameters: Any) -> pa.Table:
+def run_query(store: Store, name: str, **parameters: Any) -> pa.Table:
     """The rows of a named query.
 
     Raises:
         ArgumentError: the query or a parameter is unknown, or a parameter is missing.
         StoreError: a parameter does not fit (a limit that is no number, say).
     """
-    query = load(name)
+    query = named_query(name)
     return store.sql(query.text, query.bind(parameters))
 
 

@@ -10,14 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..store.database import Store
-from . import queries
-
-Row = Mapping[str, Any]
-#: A table by column: name → values, all of one length.
-Columns = Mapping[str, Sequence[Any]]
+from ..store.reader import Columns, Row
+from .queries import run_query
 
 #: Whole failures read at a time: one query a view reads them all.
-BATCH = 32
+AT_A_TIME = 32
 
 #: The pair without its ids, which may be thousands.
 _CONTRAST = "* EXCLUDE (input_ids, target_ids, contrast_ids)"
@@ -59,12 +56,8 @@ class Reader:
         self._run = run
 
     def _rows(self, query: str) -> list[dict[str, Any]]:
-        rows: list[dict[str, Any]] = queries.run(self._store, query, run=self._run).to_pylist()
+        rows: list[dict[str, Any]] = run_query(self._store, query, run=self._run).to_pylist()
         return rows
-
-    def run_ids(self) -> list[str]:
-        """The runs of the whole database, whatever run was asked for."""
-        return [row["run_id"] for row in self._store.sql("SELECT run_id FROM runs ORDER BY run_id").to_pylist()]
 
     def runs(self) -> list[dict[str, Any]]:
         """The view ``runs``, oldest first, times as text."""
@@ -90,9 +83,9 @@ class Reader:
         return [row["failure_id"] for row in self._store.sql(query, {"run": self._run}).to_pylist()]
 
     def details(self, ids: Sequence[str]) -> Iterator[Detail]:
-        """Whole failures in the order of ``ids``, read :data:`BATCH` at a time."""
-        for start in range(0, len(ids), BATCH):
-            wanted = list(ids[start : start + BATCH])
+        """Whole failures in the order of ``ids``, read :data:`AT_A_TIME` at a time."""
+        for start in range(0, len(ids), AT_A_TIME):
+            wanted = list(ids[start : start + AT_A_TIME])
             failures = {row["failure_id"]: row for row in self._batch("failures", "*", wanted).to_pylist()}
             contrasts = {row["failure_id"]: row for row in self._batch("contrasts", _CONTRAST, wanted).to_pylist()}
             parts = {view: _split(self._batch(view, shape, wanted)) for view, shape in _PARTS.items()}

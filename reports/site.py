@@ -6,10 +6,10 @@ import re
 from collections import defaultdict
 from typing import Any, NamedTuple
 
-from ..errors import ReportError
 from ..records import digest
-from .read import Reader, Row
-from .text import model_name, slug
+from ..store.reader import Row
+from .read import Reader
+from .text import short_model, slug
 
 INDEX = "index.html"
 
@@ -23,19 +23,12 @@ class TaskKey(NamedTuple):
 
 
 class Site:
-    """All light rows of a database, and the addresses of pages, relative to the report's folder.
+    """All light rows of a database, and the addresses of pages, relative to the report's folder."""
 
-    Raises:
-        ReportError: the run asked for is not in the database.
-    """
-
-    def __init__(self, reader: Reader, database: str, generator: str, run_id: str | None = None) -> None:
+    def __init__(self, reader: Reader, database: str, generator: str) -> None:
         self.database = database
         self.generator = generator
         self.runs = reader.runs()
-        if run_id is not None and not self.runs:
-            known = ", ".join(reader.run_ids()) or "none"
-            raise ReportError(f"There is no run {run_id} in {database}; the runs in it: {known}.")
         self.failures = reader.failures()
         self.segment_means = reader.segment_means()
         self.by_task: dict[TaskKey, list[dict[str, Any]]] = defaultdict(list)
@@ -46,7 +39,7 @@ class Site:
         self.same_document: dict[tuple[str, str, int], list[dict[str, Any]]] = defaultdict(list)
         for row in self.failures:
             self.same_document[row["task"], row["filter"] or "", row["doc_id"]].append(row)
-        self.models = {row["run_id"]: model_name(str(row["model"])) for row in self.runs}
+        self.models = {row["run_id"]: short_model(str(row["model"])) for row in self.runs}
         self.rules = {row["run_id"]: str(row["rule"]) for row in self.runs}
 
     def _add_lost_tasks(self) -> None:

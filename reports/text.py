@@ -1,7 +1,7 @@
 """Text and numbers as a page shows them: nothing invisible, nothing ambiguous.
 
-Escaping is the template's work (autoescape). What is made visible here is what HTML escaping leaves alone: control
-characters, marks that turn the writing direction, spaces of no width.
+Escaping is the template's work (autoescape). What HTML escaping leaves alone (control characters, marks that turn the
+writing direction, spaces of no width) is made visible by :mod:`..store.clean_text`.
 """
 
 from __future__ import annotations
@@ -12,29 +12,14 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-_CONTROLS = {code: chr(0x2400 + code) for code in range(0x20) if code not in (0x09, 0x0A)} | {0x7F: "␡"}
-#: Characters that no reader can see, or that reorder what stands around them ("Trojan source").
-_HIDDEN = (
-    *range(0x80, 0xA0),
-    *(0xAD, 0x61C, 0x200B, 0x200E, 0x200F, 0x2060, 0xFEFF),
-    *range(0x2028, 0x202F),
-    *range(0x2066, 0x206A),
-)
-_VISIBLE = _CONTROLS | {code: f"⟨U+{code:04X}⟩" for code in _HIDDEN}
-_SURROGATES = re.compile("[\ud800-\udfff]")
+from ..store.clean_text import drawn, visible
+
 _MINUS = "−"
 
 
-def visible(text: str) -> str:
-    """``text`` with control characters, direction marks and zero-width spaces drawn as signs; line breaks stay."""
-    return _SURROGATES.sub("\ufffd", text.replace("\r\n", "\n").translate(_VISIBLE))
-
-
-def token_text(text: str) -> str:
+def inline_token(text: str) -> str:
     """A token inside running text: a line break is shown as ↵ and kept; an empty piece is shown as ∅."""
-    if text == "":
-        return "∅"
-    return _SURROGATES.sub("\ufffd", text.translate(_VISIBLE)).replace("\n", "↵\n").replace("\t", "⇥\t")
+    return drawn(text).replace("\n", "↵\n").replace("\t", "⇥\t") or "∅"
 
 
 def token_name(text: str) -> str:
@@ -50,13 +35,7 @@ def token_name(text: str) -> str:
     return "␣" * left + core + "␣" * right
 
 
-def shorten(text: str, length: int = 120) -> str:
-    """``text`` on one line of at most ``length`` characters, for a table's cell."""
-    line = visible(text[: 4 * length]).replace("\n", "↵")
-    return line if len(line) <= length and len(text) <= 4 * length else line[: length - 1].rstrip() + "…"
-
-
-def number(value: float | None, digits: int = 3) -> str:
+def figure(value: float | None, digits: int = 3) -> str:
     """``value`` with ``digits`` significant digits and a true minus sign; integers in full; ``–`` where there is none."""
     if value is None or not math.isfinite(value):
         return "–"
@@ -69,8 +48,8 @@ def number(value: float | None, digits: int = 3) -> str:
 
 
 def signed(value: float | None, digits: int = 3) -> str:
-    """:func:`number` with a plus sign before positive values."""
-    shown = number(value, digits)
+    """:func:`figure` with a plus sign before positive values."""
+    shown = figure(value, digits)
     return f"+{shown}" if value is not None and math.isfinite(value) and value > 0 else shown
 
 
@@ -80,7 +59,7 @@ def percent(share: float | None, digits: int = 3) -> str:
         return "–"
     if share in (0, 1):
         return f"{share * 100:.0f} %"
-    return f"{number(share * 100, digits)} %"
+    return f"{figure(share * 100, digits)} %"
 
 
 def share_of(part: int, whole: int) -> str:
@@ -96,7 +75,7 @@ def plural(count: int, noun: str, nouns: str | None = None) -> str:
 def times_as_probable(delta_logit: float) -> str:
     """What a logit difference means: how many times as probable the model found the first token as the second."""
     ratio = math.exp(min(abs(delta_logit), 700.0))
-    shown = number(ratio, 2 if ratio < 100 else 3) if ratio < 1e6 else f"{ratio:.1e}"
+    shown = figure(ratio, 2 if ratio < 100 else 3) if ratio < 1e6 else f"{ratio:.1e}"
     return f"{shown} times as probable"
 
 
@@ -112,7 +91,7 @@ def pretty_json(value: Any) -> str:
     return visible(json.dumps(value, ensure_ascii=False, indent=2, default=str))
 
 
-def model_name(model: str) -> str:
+def short_model(model: str) -> str:
     """A model as titles show it: a hub name as it is, a folder by its last two parts."""
     parts = [part for part in re.split(r"[/\\]", model) if part]
     local = model.startswith((".", "/", "~", "\\")) or re.match(r"[A-Za-z]:\\", model)

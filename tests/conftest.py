@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from places import HUB, ROOT, STORIES, present
 
 if TYPE_CHECKING:
     from evaluating import Recorder
@@ -22,8 +23,6 @@ if TYPE_CHECKING:
     from lm_eval_attrib.records import Failure
     from lm_eval_attrib.settings import Settings
 
-ROOT = Path(__file__).resolve().parents[1]
-SHARED = ROOT.parent / "shared"
 
 # `python -m pytest` puts the working directory first. There lm_eval_attrib lacks what setuptools' package-dir brings from the
 # other folders: the installed package is what is tested.
@@ -51,19 +50,13 @@ def elsewhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 @pytest.fixture(scope="session")
 def stories() -> Path:
     """A real, tiny Llama (260,032 parameters)."""
-    folder = SHARED / "models" / "stories260K"
-    if not folder.is_dir():
-        pytest.skip("../shared/models/stories260K is not here")
-    return folder
+    return present(STORIES)
 
 
 @pytest.fixture(scope="session")
 def hub() -> Path:
     """Real benchmark documents under their hub names."""
-    folder = SHARED / "data" / "hub"
-    if not folder.is_dir():
-        pytest.skip("../shared/data/hub is not here")
-    return folder
+    return present(HUB)
 
 
 @pytest.fixture(scope="session")
@@ -116,10 +109,10 @@ def pipeline(monkeypatch: pytest.MonkeyPatch) -> Recorder:
     """Keeps what the seam hands over, and explains nothing."""
     from evaluating import Recorder
 
-    from lm_eval_attrib.explain import run as explain
+    from lm_eval_attrib.explain import collect
 
     recorder = Recorder()
-    monkeypatch.setattr(explain, "explain_run", recorder)
+    monkeypatch.setattr(collect, "explain_run", recorder)
     return recorder
 
 

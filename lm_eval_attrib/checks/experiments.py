@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 
 from ..lrp.intervention.interventions import Variant
 from ..records import Check
+from ..terms import ABLATE_HEADS, ABLATE_NODES
 from .explained_prompt import Subject
-from .labels import ABLATE_HEADS, ABLATE_NODES
 
 #: A random place for the same intervention; None where there is none (any more).
 Draw = Callable[[random.Random], "Variant | None"]

@@ -7,31 +7,19 @@ again. A label is decided from these figures alone (:mod:`.labels`), within a bu
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from torch import nn
 
 from ..lrp.intervention.faithfulness import curve_counts, deletion_curves, ranking, word_relevance
-from ..lrp.intervention.interventions import Masking, Variant
+from ..lrp.intervention.interventions import Masking
 from ..lrp.intervention.probe import Probe
 from ..records import Check, Trust
+from ..terms import ABLATE_HEADS, ABLATE_NODES, DELETION, LOWER, MASK_OUTSIDE, MASK_TOP, RAISE
+from .controls import Trials
 from .experiments import Experiment, ablate_heads, ablate_nodes, mask, shift
 from .explained_prompt import Subject
-from .labels import (
-    ABLATE_HEADS,
-    ABLATE_NODES,
-    CHECKS,
-    DELETION,
-    LOWER,
-    MASK_OUTSIDE,
-    MASK_TOP,
-    RAISE,
-    Decision,
-    Thresholds,
-    convincing,
-    decide,
-)
+from .labels import Labelling, Thresholds, labelling
 from .trust import rank_agreement, trust
 
 #: How words are masked unless asked otherwise; docs/labels.md has the figures that speak for it.
@@ -83,45 +71,42 @@ def verify(
     """
     thresholds = thresholds or Thresholds()
     probe = Probe(model, subject.pair, masking=masking, left_out=sorted(subject.specials))
-    checker = _Checker(subject, probe, thresholds, random.Random(seed), *_size(model))
-    decision = checker.run()
-    checks = checker.checks()
+    trials = Trials(probe, thresholds, random.Random(seed))
+    found = _Checker(subject, trials, *_size(model)).run()
+    checks = trials.checks()
     rows, area = probe.rows, None
     if curves and subject.maskable:
-        check, area = _curves(subject, probe, checker.delta)
+        check, area = _curves(subject, probe, trials.delta)
         checks += (check,)
     believed = trust(subject.completeness_gap, checks, _agreement(subject))
-    return Verification(checks, decision.label, decision.pattern, decision.reason, believed, rows, probe.rows - rows, area)
+    return Verification(checks, found.label, found.pattern, found.reason, believed, rows, probe.rows - rows, area)
 
 
 class _Checker:
-    """Runs experiments in stages, each a batch, and stops where the label is decided and the budget is spent."""
+    """Which experiments are run: in stages, each a batch, until the label is decided and the budget is spent."""
 
-    def __init__(
-        self, subject: Subject, probe: Probe, thresholds: Thresholds, rng: random.Random, blocks: int, heads: int
-    ) -> None:
-        self.subject, self.probe, self.thresholds, self.rng = subject, probe, thresholds, rng
+    def __init__(self, subject: Subject, trials: Trials, blocks: int, heads: int) -> None:
+        self.subject, self.trials, self.thresholds = subject, trials, trials.thresholds
         self.blocks, self.heads = blocks, heads
-        self.delta: float = 0.0
-        self.done: list[Experiment] = []
 
-    def run(self) -> Decision:
-        """All stages; afterwards :meth:`checks` has the rows."""
+    def run(self) -> Labelling:
+        """All stages; afterwards the trials have the rows."""
         self._masks()
-        if self.delta > 0 and self.subject.ranked:
-            turned = self._turned()
+        if self.trials.delta > 0 and self.subject.ranked:
+            turned = self.trials.fewest(MASK_TOP)
             if turned is None or not self._controlled(turned):
                 self._ablations()
-            if self._decision().label in ("M-IA", "M-AG"):
+            if self._labelling().label in ("M-IA", "M-AG"):
                 self._patterns()
             self._spend_the_rest()
-        return self._decision()
+        return self._labelling()
 
-    def checks(self) -> tuple[Check, ...]:
-        """The rows, in the order of :data:`~.labels.CHECKS`."""
-        order = list(CHECKS)
-        done = sorted(self.done, key=lambda item: (order.index(item.check), abs(item.amount), item.detail))
-        return tuple(experiment.row(self.delta) for experiment in done)
+    def _labelling(self) -> Labelling:
+        return labelling(self.trials.delta, self.trials.checks(), self.thresholds)
+
+    def _controlled(self, experiment: Experiment) -> bool:
+        self.trials.control([experiment], self.thresholds.draws)
+        return self.trials.convincing(experiment)
 
     # --- stages --------------------------------------------------------------------------------------------------
 
@@ -129,22 +114,19 @@ class _Checker:
         """Masks of more and more top-ranked words until the answer turns: mostly by the first or second."""
         most = min(self.thresholds.max_words, len(self.subject.ranked))
         top = [mask(self.subject, MASK_TOP, self.subject.ranked[:k]) for k in range(1, most + 1)]
-        known = self.subject.delta
-        found = self.probe([Variant()] * (known is None) + [item.variant for item in top[:1]]).tolist()
-        self.delta = found.pop(0) if known is None else known
-        self._keep(top[:1], found)
+        self.trials.begin(self.subject.delta, top[:1])
         for batch in (top[1:2], top[2:]):
-            if self.delta > 0 and self._turned() is None:
-                self._measure(batch)
+            if self.trials.delta > 0 and self.trials.fewest(MASK_TOP) is None:
+                self.trials.measure(batch)
 
     def _ablations(self) -> None:
         """Graph nodes and heads, with controls where they turned the answer."""
         found = self._ablated()
-        self._measure(found)
+        self.trials.measure(found)
         for experiment in found:
             if experiment.turned:
-                self._control([experiment], self.thresholds.draws)
-                if self._convinced(experiment.check):
+                self.trials.control([experiment], self.thresholds.draws)
+                if self.trials.convinced(experiment.check):
                     return
 
     def _patterns(self) -> None:
@@ -152,17 +134,17 @@ class _Checker:
         subject, most = self.subject, self.thresholds.max_words
         if not subject.relevant_positions:
             return
-        turned, experiments = self._turned(), self._raised()
+        turned, experiments = self.trials.fewest(MASK_TOP), self._raised()
         if turned is not None and all(subject.outside(word) for word in subject.ranked[: int(turned.amount)]):
             # The words that turned it lie outside: the same experiment, already run.
-            self.done.append(replace(turned, check=MASK_OUTSIDE))
+            self.trials.done.append(replace(turned, check=MASK_OUTSIDE))
         elif outside := [word for word in subject.ranked if subject.outside(word)][:most]:
             experiments.insert(0, mask(subject, MASK_OUTSIDE, outside))
-        self._measure(experiments)
-        found = [item for item in self.done if item.check in (MASK_OUTSIDE, RAISE) and not item.controls and item.turned]
+        self.trials.measure(experiments)
+        found = [item for item in self.trials.done if item.check in (MASK_OUTSIDE, RAISE) and not item.controls and item.turned]
         for item in sorted(found, key=lambda item: (item.check, item.after)):
-            if item.check == MASK_OUTSIDE or not self._convinced(RAISE):
-                self._control([item], self.thresholds.draws)
+            if item.check == MASK_OUTSIDE or not self.trials.convinced(RAISE):
+                self.trials.control([item], self.thresholds.draws)
 
     def _raised(self) -> list[Experiment]:
         """More attention on each relevant segment alone, where later tokens read it, then a little more on all."""
@@ -183,51 +165,14 @@ class _Checker:
 
     def _spend_the_rest(self) -> None:
         """What decides nothing but lets a reader compare, as far as the budget goes: shifts, ablations, then bare controls."""
-        done = {item.check for item in self.done}
+        done = {item.check for item in self.trials.done}
         more = [item for check in (RAISE, LOWER) if check not in done for item in self._shifted(check)]
         if not done & {ABLATE_NODES, ABLATE_HEADS}:
             more += self._ablated()
         # Half of what is left: each row needs its control.
-        self._measure(more[: self._left // 2])
-        bare = [item for item in self.done if not item.controls]
-        self._control(sorted(bare, key=lambda item: (item.check == MASK_TOP, -item.amount)), 1)
-
-    # --- running -------------------------------------------------------------------------------------------------
-
-    @property
-    def _left(self) -> int:
-        return self.thresholds.rows - self.probe.rows
-
-    def _measure(self, experiments: Sequence[Experiment]) -> None:
-        experiments = experiments[: max(0, self._left)]
-        self._keep(experiments, self.probe([item.variant for item in experiments]).tolist())
-
-    def _keep(self, experiments: Sequence[Experiment], after: Sequence[float]) -> None:
-        for experiment, value in zip(experiments, after, strict=True):
-            experiment.after = value
-        self.done += experiments
-
-    def _control(self, experiments: Sequence[Experiment], draws: int) -> None:
-        """Random places for each experiment, in one batch, as many as the budget still has."""
-        drawn = [(item, item.draw(self.rng)) for item in experiments for _ in range(draws)]
-        known = [(item, variant) for item, variant in drawn if variant is not None][: max(0, self._left)]
-        for (item, _), after in zip(known, self.probe([variant for _, variant in known]).tolist(), strict=True):
-            item.controls.append(after)
-
-    def _turned(self) -> Experiment | None:
-        """The mask of fewest top words that turned the answer."""
-        turned = [item for item in self.done if item.check == MASK_TOP and item.turned]
-        return min(turned, key=lambda item: item.amount, default=None)
-
-    def _controlled(self, experiment: Experiment) -> bool:
-        self._control([experiment], self.thresholds.draws)
-        return convincing(experiment.row(self.delta), self.thresholds)
-
-    def _convinced(self, check: str) -> bool:
-        return any(convincing(item.row(self.delta), self.thresholds) for item in self.done if item.check == check)
-
-    def _decision(self) -> Decision:
-        return decide(self.delta, self.checks(), self.thresholds)
+        self.trials.measure(more[: self.trials.left // 2])
+        bare = [item for item in self.trials.done if not item.controls]
+        self.trials.control(sorted(bare, key=lambda item: (item.check == MASK_TOP, -item.amount)), 1)
 
 
 def _size(model: nn.Module) -> tuple[int, int]:

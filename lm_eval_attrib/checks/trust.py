@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 from ..records import Check, Trust
-from .labels import MASK_TOP, number
+from ..terms import MASK_TOP, delta_text
 
 #: Weights of the parts: what an experiment showed counts as much as the two figures about the attribution itself together.
 CONTROL, COMPLETENESS, AGREEMENT = 0.5, 0.25, 0.25
@@ -36,12 +36,12 @@ def trust(completeness_gap: float | None, checks: Sequence[Check], agreement: fl
     if control is not None:
         check, margin = control
         words = f"{check.amount:g} top word" + ("" if check.amount == 1 else "s")
-        said = f"masking the {words} takes Δℓ from {number(check.delta_before)} to {number(check.delta_after)}"
-        parts.append((CONTROL, margin, f"{said}, random words to {number(check.control or 0.0)}"))
+        said = f"masking the {words} takes Δℓ from {delta_text(check.delta_before)} to {delta_text(check.delta_after)}"
+        parts.append((CONTROL, margin, f"{said}, random words to {delta_text(check.control or 0.0)}"))
     if completeness_gap is not None and math.isfinite(completeness_gap):
         parts.append((COMPLETENESS, _clip(1 - completeness_gap), f"the relevance misses {completeness_gap:.0%} of Δℓ"))
     if agreement is not None and math.isfinite(agreement):
-        parts.append((AGREEMENT, _clip(agreement), f"AttnLRP and CP-LRP rank tokens alike by {number(agreement)}"))
+        parts.append((AGREEMENT, _clip(agreement), f"AttnLRP and CP-LRP rank tokens alike by {delta_text(agreement)}"))
     if not parts:
         return Trust("low", 0.0, "Low: neither checks nor a completeness gap are known.")
     score = math.fsum(weight * part for weight, part, _ in parts) / math.fsum(weight for weight, _, _ in parts)

@@ -8,7 +8,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from ..errors import ArgumentError
-from ..explain.run import ExplainReport, explain_run
+from ..explain.evaluated import Evaluated
+from ..explain.outcome import ExplainReport
+from ..explain.run_identity import run_of
+from ..explain.session import explain_run
 from ..prompt.spans import Tokenizer, token_text
 from ..records import Contrast, Failure, TaskSummary, failure_id
 from ..store.database import Store
@@ -33,20 +36,19 @@ def compare(database: str | Path, model_args: str, *, run_id: str | None = None,
         explained = [one for one in read_failures(store, run.run_id) if one.status == "attributed"]
     if not explained:
         raise ArgumentError(f"The run {run.run_id} of {database} holds no explained failure, so there is nothing to compare.")
-    # Here, because they load lm_eval: a mistake in the arguments above should show at once.
-    from ..explain import run_identity as runs
-    from ..harness.model import load
+    # Here, because it loads lm_eval: a mistake in the arguments above should show at once.
+    from ..harness.model import load_model
 
-    lm = load(model_args, database=Path(database), device=device)
+    lm = load_model(model_args, database=Path(database), device=device)
     require_same_tokens(explained, lm.tokenizer)
     settings = lm.settings.model_copy(update={"limit": None})
-    again = runs.describe(lm.model, lm.arguments, settings, {**run.settings, "pairs_of": run.run_id}, run_settings(settings.db))
+    again = run_of(lm.model, lm.arguments, settings, {**run.settings, "pairs_of": run.run_id}, run_settings(settings.db))
     pairs = dict(move(one, again.run_id, run.model) for one in explained)
     failures = [failure for failure, _ in pairs.values()]
     counts = Counter((failure.task, failure.metric, failure.filter) for failure in failures)
     summaries = [TaskSummary(again.run_id, *names, documents=n, failures=n, score=None) for names, n in counts.items()]
     known = {name: contrast for name, (_, contrast) in pairs.items()}
-    return explain_run(lm, again, summaries, failures, settings, pairs=known)
+    return explain_run(lm, Evaluated(again, summaries, failures, pairs=known), settings)
 
 
 def require_same_tokens(explained: Sequence[StoredFailure], tokenizer: Tokenizer) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import AttribError
-from ..plugin import run
+from ..plugin import run_lm_eval
 from ..store.database import Store
 from ..tasks.planted import GROUP, model_path, task_path
 from . import rows
@@ -60,7 +60,7 @@ def demonstrate(out: Path, limit: int | None = None, more: Sequence[str] = ()) -
     if limit is not None:
         model_args["attrib_limit"] = str(limit)
     asked = ["--tasks", GROUP, "--include_path", str(task_path()), "--batch_size", "16"]
-    run(["--model_args", json.dumps(model_args), *asked, *more])
+    run_lm_eval(["--model_args", json.dumps(model_args), *asked, *more])
     page = report / "index.html"
     if not page.exists():
         raise AttribError(f"No report was written to {page}. What lm_eval printed above says why.")

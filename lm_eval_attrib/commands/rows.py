@@ -8,6 +8,8 @@ import json
 from collections.abc import Sequence
 from typing import Any, Literal, Protocol, get_args
 
+from ..store.clean_text import one_line
+
 Format = Literal["table", "csv", "json"]
 FORMATS: tuple[Format, ...] = get_args(Format)
 
@@ -29,7 +31,7 @@ def of(table: Table) -> tuple[list[str], list[tuple[Any, ...]]]:
     return list(table.column_names), list(zip(*(column.to_pylist() for column in table.columns), strict=True))
 
 
-def render(columns: Sequence[str], rows: Sequence[Sequence[Any]], form: Format = "table", width: int = WIDTH) -> str:
+def format_rows(columns: Sequence[str], rows: Sequence[Sequence[Any]], form: Format = "table", width: int = WIDTH) -> str:
     """``rows`` under ``columns`` as one text that ends without a newline; a table's cells are cut at ``width`` characters."""
     if form == "json":
         return json.dumps([dict(zip(columns, row, strict=True)) for row in rows], default=str, ensure_ascii=False, indent=1)
@@ -64,5 +66,4 @@ def _cell(value: Any, width: int) -> str:
         return ""
     if isinstance(value, float):
         return f"{value:.4g}"
-    text = "".join(char if char.isprintable() else "␤" if char == "\n" else "·" for char in str(value))
-    return text if len(text) <= width else text[: width - 1] + "…"
+    return one_line(str(value), width)

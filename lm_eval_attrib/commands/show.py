@@ -2,42 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from ..errors import ArgumentError
+from ..store.clean_text import one_line
 from ..store.database import Store
-
-Row = dict[str, Any]
+from ..store.reader import Row
 
 #: Tokens named on either side, and characters of a text that are shown.
 TOP, SHOWN = 8, 400
 
 
-def describe(store: Store, failure: str) -> str:
+def failure_text(store: Store, failure: str) -> str:
     """The failure whose identifier is or begins with ``failure``, in a page of text.
 
     Raises:
         ArgumentError: no failure begins like that, or several do.
     """
-    row = _find(store, failure)
+    row = store.failure(failure)
     pair = _first(store.rows("contrasts", row["failure_id"]).to_pylist())
     tokens = [one for one in store.rows("tokens", row["failure_id"]).to_pylist() if not one["special"]]
     parts = [_heading(row), _pair(pair), _tokens(tokens), _label(row)]
     return "\n\n".join(part for part in parts if part)
-
-
-def _find(store: Store, failure: str) -> Row:
-    query = "SELECT * FROM failures WHERE starts_with(failure_id, $id) ORDER BY failure_id LIMIT 5"
-    found: list[Row] = store.sql(query, {"id": failure}).to_pylist()
-    exact = [row for row in found if row["failure_id"] == failure] or found
-    if len(exact) == 1:
-        return exact[0]
-    if not found:
-        raise ArgumentError(
-            f"No failure of {store.path.name} begins with {failure!r}. To see them: "
-            f'lm-eval-attrib sql {store.path.name} "SELECT failure_id, task, prediction FROM failures"'
-        )
-    raise ArgumentError(f"{failure!r} is the beginning of several failures: {', '.join(row['failure_id'] for row in found)} …")
 
 
 def _heading(row: Row) -> str:
@@ -45,9 +28,9 @@ def _heading(row: Row) -> str:
         f"failure     {row['failure_id']}",
         f"task        {row['task']}, document {row['doc_id']}, {row['metric']} = {_figure(row['value'])}"
         + (f", filter {row['filter']}" if row["filter"] not in ("", "none") else ""),
-        f"prediction  {_text(row['prediction'])}",
-        f"gold        {_text(row['gold'])}",
-        f"status      {row['status']}" + (f": {_text(row['reason'])}" if row["reason"] else ""),
+        f"prediction  {one_line(row['prediction'], SHOWN)}",
+        f"gold        {one_line(row['gold'], SHOWN)}",
+        f"status      {row['status']}" + (f": {one_line(row['reason'], SHOWN)}" if row["reason"] else ""),
     ]
     return "\n".join(lines)
 
@@ -77,7 +60,9 @@ def _tokens(tokens: list[Row]) -> str:
     right = sorted((one for one in tokens if one["relevance"] < 0), key=lambda one: one["relevance"])[:TOP]
 
     def side(name: str, chosen: list[Row]) -> str:
-        said = "  ".join(f"{_text(one['token'].strip() or repr(one['token']))} {one['relevance_norm']:+.2f}" for one in chosen)
+        said = "  ".join(
+            f"{one_line(one['token'].strip() or repr(one['token']), SHOWN)} {one['relevance_norm']:+.2f}" for one in chosen
+        )
         return f"{name:<11} {said or 'none'}"
 
     return "\n".join([side("for wrong", wrong), side("for right", right)])
@@ -88,9 +73,9 @@ def _label(row: Row) -> str:
     if row["label_reason"]:
         label = row["label"] or "undecided"
         lines.append(f"label       {label}" + (f", {row['pattern']}" if row["pattern"] else ""))
-        lines.append(f"            {_text(row['label_reason'], 2000)}")
+        lines.append(f"            {one_line(row['label_reason'], 2000)}")
     if row["trust"]:
-        lines.append(f"trust       {_text(row['trust_sentence'], 2000)}")
+        lines.append(f"trust       {one_line(row['trust_sentence'], 2000)}")
     return "\n".join(lines)
 
 
@@ -100,9 +85,3 @@ def _first(rows: list[Row]) -> Row | None:
 
 def _figure(value: float | None) -> str:
     return "unknown" if value is None else f"{value:.3g}"
-
-
-def _text(text: str, shown: int = SHOWN) -> str:
-    """One line without control characters: what a model wrote must not move a reader's cursor."""
-    plain = "".join(char if char.isprintable() else "␤" if char == "\n" else "·" for char in text)
-    return plain if len(plain) <= shown else plain[: shown - 1] + "…"

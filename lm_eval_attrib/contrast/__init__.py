@@ -1,17 +1,9 @@
 """Finding the pair of tokens to explain: one strategy a file, one small protocol (method.md, 5)."""
 
-from __future__ import annotations
-
-from ..errors import ArgumentError
-from ..records import Contrast, Failure, NoPair
-from .annotations import Annotations, export_annotations, read_annotations
-from .answer import Answer
-from .choice import Choice, as_sequence, needs_sequence
-from .judge import Judge, Judges
-from .prefix import Prefix
-from .reference import Reference
-from .rollout import Rollout
-from .strategy import Annotation, Ballot, Budget, JudgePanel, Lookup, Strategy, Verdict, Workbench
+from .annotations import export_annotations, read_annotations
+from .choice import as_sequence, needs_sequence
+from .strategies import STRATEGIES, find_pair
+from .workbench import Annotation, Ballot, Budget, JudgePanel, ScoreResponse, Workbench
 
 __all__ = [
     "STRATEGIES",
@@ -19,10 +11,7 @@ __all__ = [
     "Ballot",
     "Budget",
     "JudgePanel",
-    "Judges",
-    "Lookup",
-    "Strategy",
-    "Verdict",
+    "ScoreResponse",
     "Workbench",
     "as_sequence",
     "export_annotations",
@@ -30,46 +19,3 @@ __all__ = [
     "needs_sequence",
     "read_annotations",
 ]
-
-#: Every strategy by its name.
-STRATEGIES: dict[str, Strategy] = {
-    one.name: one for one in (Choice(), Answer(), Prefix(), Reference(), Rollout(), Judge(), Annotations())
-}
-
-
-def find_pair(failure: Failure, bench: Workbench) -> Contrast | NoPair:
-    """The pair of the first strategy that finds one, in the order of the settings or the profile; or every reason.
-
-    Raises:
-        ArgumentError: A strategy's name is not known.
-    """
-    tried: list[NoPair] = []
-    for name in _order(failure, bench):
-        if name not in STRATEGIES:
-            raise ArgumentError(f"Unknown strategy {name!r} for finding pairs. Known are: {', '.join(STRATEGIES)}.")
-        found = STRATEGIES[name].find(failure, bench)
-        if isinstance(found, Contrast):
-            return found
-        tried.append(found)
-    if len(tried) == 1:
-        return tried[0]
-    reasons = "; ".join(f"{no.strategy}: {no.reason}" for no in tried)
-    return NoPair("+".join(no.strategy for no in tried), reasons or "no strategy was to be tried")
-
-
-def _order(failure: Failure, bench: Workbench) -> tuple[str, ...]:
-    """The strategies to try: what a person wrote, then the settings' or the profile's, and those that only wait for input.
-
-    Choices need no strategy but their own. A given reference is used, and named judges are asked, whatever the profile says.
-    """
-    order = ["annotations"] if failure.failure_id in bench.annotations else []
-    if failure.output_type != "generate_until":
-        return (*order, "choice")
-    if bench.strategies:
-        return tuple(dict.fromkeys((*order, *bench.strategies)))
-    order += bench.profile.order(failure.output_type)
-    if (bench.reference is not None or bench.proposed is not None) and "reference" not in order:
-        order.insert(order.index("rollout") if "rollout" in order else len(order), "reference")
-    if bench.panel is not None:
-        order.append("judge")
-    return tuple(dict.fromkeys(order))

@@ -11,7 +11,7 @@ from ..errors import ArgumentError
 from ..records import Contrast, Failure, NoPair
 from .response.read import read_response
 from .response.retokenise import continue_with
-from .strategy import Annotation, Workbench
+from .workbench import Annotation, Workbench
 
 #: Columns of the file. A person fills in the last three.
 COLUMNS = ("failure_id", "task", "doc_id", "prompt", "gold", "tokens", "token", "contrast", "comment")

@@ -4,15 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from ..evaluation.normalisation import normalised
 from ..prompt.spans import shared_length
 from ..records import Continuation, Contrast, Failure, NoPair
-from .strategy import Workbench
-
-#: Metrics that compare choices per character or per byte, and how long a choice then counts.
-_LENGTHS = {
-    "acc_norm": lambda text: len(text),
-    "acc_bytes": lambda text: len(text.encode("utf-8")),
-}
+from .workbench import Workbench
 
 
 class Choice:
@@ -83,7 +78,7 @@ def _score(choice: Continuation, metric: str) -> float:
     if choice.logprob is None:
         return float("-inf")
     # The task measures the choice itself, without the space that parts it from the prompt.
-    return choice.logprob / max(_LENGTHS[metric](choice.text.strip()), 1) if metric in _LENGTHS else choice.logprob
+    return normalised(choice.logprob, metric, choice.text.strip())
 
 
 def _aligned(wrong: Continuation, right: Continuation) -> tuple[Continuation, Continuation]:

@@ -16,11 +16,11 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ..errors import ArgumentError
 from ..records import Contrast, Failure, NoPair
-from .answer import gold_answers
 from .reference import reference_texts
+from .response.gold import gold_answers
 from .response.read import read_response
 from .response.retokenise import continue_with
-from .strategy import Ballot, Workbench
+from .workbench import Ballot, Workbench
 
 #: Environment variables that may hold the endpoint's key, the first that is set.
 KEYS = ("LM_EVAL_ATTRIB_JUDGE_KEY", "OPENAI_API_KEY")
@@ -32,7 +32,7 @@ Reply with one JSON object and nothing else: {"index": number of the first wrong
 "instead": what should stand in its place}. If no token is wrong, reply {"index": null, "token": "", "instead": ""}."""
 
 
-class Mark(BaseModel):
+class JudgeMark(BaseModel):
     """A judge's answer."""
 
     model_config = ConfigDict(extra="ignore", strict=True)
@@ -77,7 +77,7 @@ class Judges:
 
     def vote(self, question: str, gold: str, tokens: Sequence[str]) -> Ballot:
         """Ask every judge; the index that most of the valid answers name, if more name it than anything else."""
-        marks: list[Mark] = []
+        marks: list[JudgeMark] = []
         troubles: list[str] = []
         for model in self.models:
             if self.calls_left < 1:
@@ -112,11 +112,11 @@ class Judges:
         return str(getattr(getattr(choices[0], "message", None), "content", None) or "")
 
 
-def read_mark(text: str, tokens: Sequence[str]) -> Mark | str:
+def read_mark(text: str, tokens: Sequence[str]) -> JudgeMark | str:
     """A judge's reply, checked against the tokens; or what is wrong with it."""
     body = text.strip().removeprefix("```json").removeprefix("```").removesuffix("```").strip()
     try:
-        mark = Mark.model_validate_json(body)
+        mark = JudgeMark.model_validate_json(body)
     except ValidationError as error:
         return f"no such JSON: {error.errors()[0]['msg']}"
     if mark.index is None:
@@ -128,7 +128,7 @@ def read_mark(text: str, tokens: Sequence[str]) -> Mark | str:
     return mark
 
 
-def _counted(marks: Sequence[Mark], judges: int, troubles: Sequence[str]) -> Ballot:
+def _counted(marks: Sequence[JudgeMark], judges: int, troubles: Sequence[str]) -> Ballot:
     ranking = Counter(mark.index for mark in marks).most_common()
     tied = len(ranking) > 1 and ranking[0][1] == ranking[1][1]
     index, votes = ranking[0] if ranking and not tied else (None, 0)

@@ -12,9 +12,9 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from ..errors import ArgumentError, ModelError
 from ..records import Failure
-from .strategy import Workbench
 from .trial.greedy import Continuer
-from .trial.judging import Court, generation_limits
+from .trial.judging import ResponseJudge, generation_limits
+from .workbench import Workbench
 
 logger = logging.getLogger(__name__)
 
@@ -72,12 +72,12 @@ class OtherModel:
 
     def _respond(self, failure: Failure) -> str:
         model = self._loaded()
-        court = Court.of(failure, Workbench(self._tokenizer, model))
+        judge = ResponseJudge.of(failure, Workbench(self._tokenizer, model))
         ids, limit = self._encoded(failure.continuations[0].prompt or failure.prompt, generation_limits(failure)[1])
         continuer = Continuer(model, ids, (), keep=1)
         first = continuer.ranked[0].tokens[:1]
-        [row] = continuer.continue_from(0, first, limit, court.ends, court.stopped, math.inf)
-        return court.text(row)
+        [row] = continuer.continue_from(0, first, limit, judge.ends, judge.stopped, math.inf)
+        return judge.text(row)
 
     def _encoded(self, prompt: str, limit: int) -> tuple[list[int], int]:
         """The prompt's ids, cut on the left to leave room for the new ones, and how many of those there may be."""

@@ -6,10 +6,11 @@ from collections.abc import Sequence
 
 from ..prompt.spans import INCOMPLETE
 from ..records import Contrast, Failure, NoPair
-from .ifeval.instructions import Rule, rules
+from .ifeval.instructions import instruction_rules
+from .ifeval.rule import InstructionRule
 from .response.read import Response, read_response
 from .response.retokenise import added
-from .strategy import Workbench
+from .workbench import Workbench
 
 #: Tokens that are looked at, in the model's order, for one that keeps the instruction possible.
 _RANKED = 1000
@@ -24,7 +25,7 @@ class Prefix:
         """The earliest break of any violated instruction; the end of the response for one that it left undone."""
         if failure.output_type != "generate_until" or not failure.continuations:
             return NoPair(self.name, "there is no generated response")
-        known, missing = rules(failure)
+        known, missing = instruction_rules(failure)
         if not known:
             reason = "; ".join(missing) or "the document has no checkable instructions"
             return NoPair(self.name, reason)
@@ -43,7 +44,7 @@ class Prefix:
         return _undone(response, violated, bench)
 
 
-def _broken(response: Response, index: int, rule: Rule, bench: Workbench) -> Contrast | NoPair:
+def _broken(response: Response, index: int, rule: InstructionRule, bench: Workbench) -> Contrast | NoPair:
     """The pair at the token that broke ``rule``."""
     contrast = _keeping(response, index, rule, bench)
     if isinstance(contrast, str):
@@ -53,7 +54,7 @@ def _broken(response: Response, index: int, rule: Rule, bench: Workbench) -> Con
     return response.pair(Prefix.name, index, token, note=note)
 
 
-def _keeping(response: Response, index: int, rule: Rule, bench: Workbench) -> tuple[int, int] | str:
+def _keeping(response: Response, index: int, rule: InstructionRule, bench: Workbench) -> tuple[int, int] | str:
     """The best-ranked token at ``index`` after which ``rule`` can still be met, and its rank; or why there is none."""
     before = response.before(index)
     top = bench.top(before, _RANKED)
@@ -74,7 +75,7 @@ def _keeping(response: Response, index: int, rule: Rule, bench: Workbench) -> tu
     return f"told to answer {rule.told}; none of the {len(top)} best-ranked tokens would have kept that possible"
 
 
-def _undone(response: Response, violated: Sequence[Rule], bench: Workbench) -> Contrast | NoPair:
+def _undone(response: Response, violated: Sequence[InstructionRule], bench: Workbench) -> Contrast | NoPair:
     """Instructions that no token breaks: only the end of the response leaves them undone."""
     told = ", ".join(rule.told for rule in violated)
     ids = response.source.ids

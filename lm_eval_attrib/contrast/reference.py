@@ -11,12 +11,12 @@ from ..errors import ModelError
 from ..prompt.profiles import field_texts
 from ..prompt.spans import shared_length
 from ..records import Contrast, Failure, NoPair
-from .answer import gold_answers
+from .response.gold import gold_answers
 from .response.read import Response, read_response
 from .response.retokenise import added, continue_with
-from .strategy import Workbench
 from .trial.greedy import Continuer
-from .trial.judging import Court
+from .trial.judging import ResponseJudge
+from .workbench import Workbench
 
 #: References that are compared with a response, the most alike first.
 _REFERENCES = 3
@@ -61,9 +61,9 @@ class Reference:
         return self._rescored(failure, response, serious, bench)
 
     def _rescored(self, failure: Failure, response: Response, found: Sequence[Parting], bench: Workbench) -> Contrast | NoPair:
-        court = Court.of(failure, bench)
+        judge = ResponseJudge.of(failure, bench)
         golds = gold_answers(failure, bench)
-        judged = bench.model is not None and not court.problem()
+        judged = bench.model is not None and not judge.problem()
         first = found[0]
         if bench.model is None or not (judged or golds):
             why = "without a model" if bench.model is None else "nothing here can judge a response"
@@ -75,7 +75,7 @@ class Reference:
             if continuer.spent.seconds > bench.budget.seconds:
                 break
             spent += 1
-            why = _matters(parting, response, court, continuer, golds if not judged or golds else [], judged)
+            why = _matters(parting, response, judge, continuer, golds if not judged or golds else [], judged)
             if why:
                 note = f"with the reference's token {why}; {spent} partings tried"
                 return response.pair(self.name, parting.place, parting.token, response.emitted(parting.place, bench), note)
@@ -94,8 +94,8 @@ def reference_texts(failure: Failure, bench: Workbench) -> list[str]:
     """
     given = list(bench.reference(failure)) if bench.reference is not None else []
     if bench.proposed is not None:
-        court = Court.of(failure, bench)
-        given += [text for text in bench.proposed(failure) if court.accepts(text)]
+        judge = ResponseJudge.of(failure, bench)
+        given += [text for text in bench.proposed(failure) if judge.accepts(text)]
     own = [text for path in bench.profile.reference for text in field_texts(failure.doc, path)]
     return [text for text in dict.fromkeys((*given, *own)) if text.strip()]
 
@@ -154,26 +154,26 @@ def _trivial(response: Response, place: int, wanted: Sequence[int], bench: Workb
 
 
 def _matters(
-    parting: Parting, response: Response, court: Court, continuer: Continuer, golds: Sequence[str], judged: bool
+    parting: Parting, response: Response, judge: ResponseJudge, continuer: Continuer, golds: Sequence[str], judged: bool
 ) -> str:
     """What the reference's token changes, in words; empty if nothing."""
     before = response.source.ids[: parting.place]
-    limit = max(court.limit - parting.place, 1)
+    limit = max(judge.limit - parting.place, 1)
     [row] = continuer.continue_from(
         parting.place,
         [parting.token],
         limit,
-        court.ends,
-        court.after(before),
-        court.bench.budget.seconds,
+        judge.ends,
+        judge.after(before),
+        judge.bench.budget.seconds,
     )
-    if judged and court.right((*before, *row)):
+    if judged and judge.right((*before, *row)):
         return "the model goes on to the right answer"
-    taken = response.emitted(parting.place, court.bench)
+    taken = response.emitted(parting.place, judge.bench)
     if not golds or taken is None:
         return ""
-    rise = _likely(response, parting, parting.token, golds[0], court.bench)
-    rise -= _likely(response, parting, taken, golds[0], court.bench)
+    rise = _likely(response, parting, parting.token, golds[0], judge.bench)
+    rise -= _likely(response, parting, taken, golds[0], judge.bench)
     return f"the right answer is {math.exp(min(rise, 50)):.1f} times as likely" if rise >= _RISE else ""
 
 

@@ -7,12 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..evaluation.accepted import accepted_in
-from ..evaluation.metric import number
+from ..evaluation.accepted import Lookup, accepted_in
+from ..evaluation.metric import as_number
 from ..evaluation.samples import read_samples
 from ..records import Failure, digest
 from ..store.database import Store
-from . import Lookup
 from .other_model import OtherModel
 
 #: What the beginning of a run_id is written after.
@@ -99,5 +98,5 @@ def _response(sample: Mapping[str, Any]) -> str | None:
 
 
 def _right(sample: Mapping[str, Any], metric: str) -> bool:
-    value = number(sample.get(metric))
+    value = as_number(sample.get(metric))
     return value is not None and value >= 1

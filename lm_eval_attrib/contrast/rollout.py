@@ -7,12 +7,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from ..records import Contrast, Failure, NoPair
-from .answer import gold_answers
+from .response.gold import gold_answers
 from .response.read import Response, read_response
 from .response.retokenise import continue_with
-from .strategy import Workbench
 from .trial.greedy import Continuer
-from .trial.judging import Court
+from .trial.judging import ResponseJudge
+from .workbench import Workbench
 
 #: Alternatives tried at a place: the k highest tokens but the one the model took.
 ALTERNATIVES = 10
@@ -58,12 +58,12 @@ class Rollout:
         response = read_response(failure.continuations[0], bench)
         if response.missing and not response.source.ids:
             return NoPair(self.name, response.missing)
-        court = Court.of(failure, bench)
-        problem = court.problem()
+        judge = ResponseJudge.of(failure, bench)
+        problem = judge.problem()
         if problem:
             return NoPair(self.name, problem)
         continuer = Continuer(bench.model, response.source.prompt_ids, response.source.ids, ALTERNATIVES + 1)
-        trial = search(response, court, continuer)
+        trial = search(response, judge, continuer)
         told = _told(trial, continuer)
         if not trial.turned:
             return NoPair(self.name, f"no alternative turned the answer right: {told}")
@@ -71,15 +71,15 @@ class Rollout:
         return response.pair(self.name, best.place, best.token, response.emitted(best.place, bench), told)
 
 
-def search(response: Response, court: Court, continuer: Continuer) -> Trial:
+def search(response: Response, judge: ResponseJudge, continuer: Continuer) -> Trial:
     """Try places in the order in which the model wavered, until an alternative turns the answer or the budget is spent.
 
-    The earliest place counts: after a success the earlier ones are tried too, but only those at which the model wavered. Far
-    from any doubt, some far-fetched word nearly always turns an answer.
+    The earliest place counts: after a success the earlier ones are tried too, but only those at which the model wavered. Where
+    it did not, a far-fetched word turns nearly any answer: "She" → "Recount: she" at the first token, say.
     """
     trial = Trial()
-    budget = court.bench.budget
-    for place, margin, alternatives in candidates(response, continuer, court):
+    budget = judge.bench.budget
+    for place, margin, alternatives in candidates(response, continuer, judge):
         if trial.turned and margin > _WAVERED:
             break
         if trial.turned and place > trial.best.place:
@@ -88,28 +88,28 @@ def search(response: Response, court: Court, continuer: Continuer) -> Trial:
         if room < 1 or continuer.spent.seconds > budget.seconds:
             break
         tokens = alternatives[:room]
-        limit = max(court.limit - place, 1)
+        limit = max(judge.limit - place, 1)
         before = response.source.ids[:place]
-        rows = continuer.continue_from(place, tokens, limit, court.ends, court.after(before), budget.seconds)
+        rows = continuer.continue_from(place, tokens, limit, judge.ends, judge.after(before), budget.seconds)
         for rank, row in enumerate(rows):
-            if continuer.goes_on(row, limit, court.ends, court.after(before)):
+            if continuer.goes_on(row, limit, judge.ends, judge.after(before)):
                 continue  # out of time: what it would have come to is not known
             trial.tried += 1
-            if court.right((*before, *row)):
+            if judge.right((*before, *row)):
                 trial.turned.append(Turned(place, tokens[rank], rank))
     return trial
 
 
-def candidates(response: Response, continuer: Continuer, court: Court) -> Iterator[tuple[int, float, list[int]]]:
+def candidates(response: Response, continuer: Continuer, judge: ResponseJudge) -> Iterator[tuple[int, float, list[int]]]:
     """Places, narrowest margin first: place, margin (nats) between the token taken and its best rival, rivals best first.
 
     The rivals are the highest-ranked tokens, and the gold answer's first token however low the model ranks it.
     """
     ids: Sequence[int] = response.source.ids
-    golden = _golden(response, court)
+    golden = _golden(response, judge)
     spans = response.tokens.spans
     inside = (i for i, (start, end) in enumerate(spans) if start <= response.end and end >= response.start)
-    places = [*inside] if ids and ids[-1] in court.ends else [*inside, len(ids)]
+    places = [*inside] if ids and ids[-1] in judge.ends else [*inside, len(ids)]
     ranked: list[tuple[float, int, list[int]]] = []
     for place in places:
         best = continuer.ranked[place]
@@ -123,11 +123,11 @@ def candidates(response: Response, continuer: Continuer, court: Court) -> Iterat
         yield place, margin, rivals
 
 
-def _golden(response: Response, court: Court) -> list[int]:
+def _golden(response: Response, judge: ResponseJudge) -> list[int]:
     """The first tokens of the gold answer, within a sentence and at the start of a line."""
-    golds = gold_answers(court.failure, court.bench)[:1]
+    golds = gold_answers(judge.failure, judge.bench)[:1]
     before = response.source.prompt_ids
-    written = [continue_with(before, lead + gold, court.bench.tokenizer) for gold in golds for lead in (" ", "")]
+    written = [continue_with(before, lead + gold, judge.bench.tokenizer) for gold in golds for lead in (" ", "")]
     return list(dict.fromkeys(ids[0] for ids in written if ids))
 
 

@@ -1,91 +1,98 @@
-"""What strategies work with, made once from the settings: a workbench a task."""
+"""The workbench: everything that a strategy may use to find a pair, beside the failure itself."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import random
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
-from ..errors import ArgumentError
-from ..prompt.profiles import TaskProfile, load_profiles, profile_for
+from ..evaluation.accepted import Lookup
+from ..prompt.profiles import TaskProfile
 from ..prompt.spans import Tokenizer
-from ..settings import Settings
-from ..store.database import Store
-from . import STRATEGIES, Annotation, Budget, JudgePanel, Judges, Verdict, Workbench, read_annotations
-from .reference_sources import References, open_references
+from ..records import Failure
+from .trial.scorer import Scorer
+
+#: Scores a new response to a failure's document with the task's own metric; None where it cannot.
+ScoreResponse = Callable[[Failure, str], "bool | None"]
 
 
 @dataclass(frozen=True)
-class Resources:
-    """What the settings name outside of themselves: profiles, files and judges."""
+class Budget:
+    """What strategies may spend on one failure."""
 
-    profiles: tuple[TaskProfile, ...]
-    references: References = field(default_factory=References)
+    rollouts: int = 64
+    seconds: float = 60.0
+
+
+@dataclass(frozen=True)
+class Ballot:
+    """What judges came to: the token most of them marked (None without a majority), and what they want instead, best first."""
+
+    index: int | None
+    instead: tuple[str, ...]
+    note: str
+
+
+class JudgePanel(Protocol):
+    """Judges that mark the first wrong token of a response (see :mod:`.judge`)."""
+
+    def vote(self, question: str, gold: str, tokens: Sequence[str]) -> Ballot:
+        """The judges' votes on the response made of ``tokens``."""
+        ...
+
+
+@dataclass(frozen=True)
+class Annotation:
+    """A pair that a person wrote: at ``token`` of the response, ``contrast`` should have stood."""
+
+    token: int
+    contrast: str
+    comment: str = ""
+
+
+@dataclass
+class Workbench:
+    """Everything a strategy may use beside the failure itself. Only the tokenizer is always there.
+
+    ``reference`` gives responses that are right, ``proposed`` such as may be: the task's metric is asked about them.
+    ``strategies`` overrides the profile's order. ``target`` overrides which part of a thinking model's response is searched.
+    """
+
+    tokenizer: Tokenizer
+    model: Any = None
+    profile: TaskProfile = field(default_factory=TaskProfile)
+    judge: ScoreResponse | None = None
+    reference: Lookup | None = None
+    proposed: Lookup | None = None
     annotations: Mapping[str, Annotation] = field(default_factory=dict)
     panel: JudgePanel | None = None
+    strategies: tuple[str, ...] = ()
+    budget: Budget = field(default_factory=Budget)
+    seed: int = 1234
+    target: str = ""
+    options: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def scorer(self) -> Scorer | None:
+        """Logits of the model at hand; None without a model."""
+        return None if self.model is None else Scorer(self.model)
 
-def open_resources(settings: Settings, store: Store | None = None) -> Resources:
-    """Everything that the settings name, read and checked.
+    @property
+    def part(self) -> str:
+        """The part of a thinking model's response to search: ``answer`` or ``thinking``."""
+        return self.target or self.profile.target
 
-    Args:
-        store: the settings' database, where it is open already.
+    def delta(self, input_ids: Sequence[int], target: int, contrast: int) -> float | None:
+        """Δℓ after ``input_ids``, in nats; None without a model."""
+        scorer = self.scorer
+        return None if scorer is None else scorer.delta(input_ids, target, contrast)
 
-    Raises:
-        ArgumentError: an unknown strategy; a profile or an annotation that does not hold; a judge without a model; a
-            reference that is no samples, no run with right responses and no model.
-        SamplesError: the samples that ``attrib_reference`` names cannot be read.
-        StoreError: the database with the run that ``attrib_reference`` names cannot be read.
-    """
-    unknown = [name for name in settings.contrast if name not in STRATEGIES]
-    if unknown:
-        raise ArgumentError(f"attrib_contrast names {', '.join(unknown)}; known strategies are {', '.join(STRATEGIES)}.")
-    if settings.judge_url is None and settings.judge_model:
-        raise ArgumentError("attrib_judge_model names judges, but attrib_judge_url names no endpoint to ask them at.")
-    return Resources(
-        profiles=load_profiles(settings.profiles),
-        references=open_references(settings.reference, settings.db, store),
-        annotations={} if settings.annotations is None else read_annotations(settings.annotations),
-        panel=None if settings.judge_url is None else Judges(settings.judge_url, settings.judge_model, settings.judge_calls),
-    )
+    def top(self, input_ids: Sequence[int], k: int) -> list[tuple[int, float]]:
+        """The ``k`` tokens the model ranks highest after ``input_ids`` with their logits; empty without a model."""
+        scorer = self.scorer
+        return [] if scorer is None else scorer.top(input_ids, k)
 
-
-class Benches:
-    """A :class:`~.contrast.Workbench` for each task of one model.
-
-    Args:
-        model, tokenizer: of the model that failed.
-        settings: the ``attrib_*`` arguments.
-        judge: scores a new response with the task's own metric.
-        resources: what the settings name, where it has been opened already.
-
-    Raises:
-        AttribError: see :func:`open_resources`.
-    """
-
-    def __init__(
-        self, model: Any, tokenizer: Tokenizer, settings: Settings, judge: Verdict | None, resources: Resources | None = None
-    ) -> None:
-        self.model, self.tokenizer, self.settings, self.judge = model, tokenizer, settings, judge
-        self._resources = resources or open_resources(settings)
-        self._made: dict[str, Workbench] = {}
-
-    def of(self, task: str) -> Workbench:
-        """The workbench of ``task``."""
-        if task not in self._made:
-            found = self._resources
-            self._made[task] = Workbench(
-                tokenizer=self.tokenizer,
-                model=self.model,
-                profile=profile_for(task, found.profiles),
-                judge=self.judge,
-                reference=found.references.accepted,
-                proposed=found.references.proposed,
-                annotations=found.annotations,
-                panel=found.panel,
-                strategies=self.settings.contrast,
-                budget=Budget(self.settings.rollouts, float(self.settings.rollout_seconds)),
-                seed=self.settings.seed,
-                target=self.settings.target or "",
-            )
-        return self._made[task]
+    def random(self, failure: Failure) -> random.Random:
+        """A source of chance that depends on the seed and the failure only."""
+        return random.Random(f"{self.seed}:{failure.failure_id}")

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from ..contrast import Lookup
 from ..errors import ArgumentError
 from ..records import Accepted, Failure, digest
 from ..store.database import Store
 from ..store.json_text import as_json
 from ..store.load import find_run
-from .metric import Decision, number
-from .task import EvaluatedTask, Request
+from .judgement import JudgedTask
+from .task import Request
+
+#: Correct responses known for a failure's document (an accepted response of another run), as texts.
+Lookup = Callable[[Failure], Sequence[str]]
 
 _ROWS = "SELECT task, filter, doc_id, doc_digest, response FROM accepted WHERE run_id = $run"
 
@@ -22,20 +24,21 @@ def document_digest(doc: Mapping[str, Any]) -> str:
     return digest("document", as_json(doc))
 
 
-def judged(run_id: str, task: EvaluatedTask, decision: Decision) -> Iterator[Accepted]:
-    """A row for each document of ``task`` that was answered by a generated response, with the response if it is right.
+def accepted_rows(run_id: str, judged: JudgedTask) -> Iterator[Accepted]:
+    """A row for each document that was answered by a generated response, with the response if it is right.
 
     Where several responses were asked for, the verdict may be on all of them together: none is kept.
     """
-    for document in task.documents:
+    if isinstance(judged.criterion, str):
+        return
+    for judgement in judged.deciding:
+        document = judgement.document
         request = next((one for one in document.requests if one.kind == "generate_until"), None)
         if request is None:
             continue
-        value = number(document.metrics.get(decision.filter, {}).get(decision.metric))
-        right = value is not None and not decision.fails(value)
-        response = _only_response(request) if right else None
+        response = _only_response(request) if judgement.right else None
         found = document_digest(document.fields)
-        yield Accepted(run_id, task.name, decision.filter, document.doc_id, found, response)
+        yield Accepted(run_id, judged.task.name, judged.criterion.filter, document.doc_id, found, response)
 
 
 def _only_response(request: Request) -> str | None:

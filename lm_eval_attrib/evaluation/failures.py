@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from ..errors import SamplesError
 from ..records import Continuation, Failure, OutputType, failure_id
-from .metric import Decision, number
+from .judgement import Judgement
+from .metric import Criterion, as_number
+from .normalisation import normalised
 from .task import Document, EvaluatedTask, Request
 
 #: What filters of lm_eval leave where nothing matched.
@@ -28,14 +30,6 @@ class Encoder(Protocol):
 
 
 @dataclass(frozen=True)
-class Verdict:
-    """One document judged wrong: the deciding metric's value."""
-
-    document: Document
-    value: float
-
-
-@dataclass(frozen=True)
 class Answers:
     """What the requests of a document come to, for one output type."""
 
@@ -50,40 +44,32 @@ class Answers:
     ids: str = "scored"
 
 
-def wrong(task: EvaluatedTask, decision: Decision) -> Iterator[Verdict]:
-    """The documents of ``task`` that fail, with the value that says so."""
-    for document in task.documents:
-        value = number(document.metrics.get(decision.filter, {}).get(decision.metric))
-        if value is not None and decision.fails(value):
-            yield Verdict(document, value)
-
-
-def build(task: EvaluatedTask, decision: Decision, verdict: Verdict, run_id: str, encoder: Encoder) -> Failure:
+def build_failure(task: EvaluatedTask, criterion: Criterion, judgement: Judgement, run_id: str, encoder: Encoder) -> Failure:
     """The record of one failure.
 
     Raises:
         SamplesError: the document's requests are of no kind that can be explained.
     """
-    answers = _answers(task, decision, verdict, encoder)
-    context = {**task.context(verdict.document), "ids": answers.ids, "verdicts": _all_numbers(verdict.document)}
-    return _failure(task, decision, verdict, run_id, answers, context)
+    answers = _answers(task, criterion, judgement, encoder)
+    context = {**task.context(judgement.document), "ids": answers.ids, "verdicts": _all_numbers(judgement.document)}
+    return _failure(task, criterion, judgement, run_id, answers, context)
 
 
-def bare(task: EvaluatedTask, decision: Decision, verdict: Verdict, run_id: str, problem: str) -> Failure:
+def unreadable_failure(task: EvaluatedTask, criterion: Criterion, judgement: Judgement, run_id: str, problem: str) -> Failure:
     """The record of a failure whose requests cannot be read: nothing to explain, but the reason (``context["problem"]``)."""
-    requests = verdict.document.requests
+    requests = judgement.document.requests
     prompt = str(requests[0].arguments[0]) if requests and requests[0].arguments else ""
     kind: OutputType = "multiple_choice" if len(requests) > 1 else "generate_until"
-    return _failure(task, decision, verdict, run_id, Answers(kind, prompt, "", (), ()), {"problem": problem})
+    return _failure(task, criterion, judgement, run_id, Answers(kind, prompt, "", (), ()), {"problem": problem})
 
 
 def _failure(
-    task: EvaluatedTask, decision: Decision, verdict: Verdict, run_id: str, answers: Answers, context: Mapping[str, Any]
+    task: EvaluatedTask, criterion: Criterion, judgement: Judgement, run_id: str, answers: Answers, context: Mapping[str, Any]
 ) -> Failure:
-    document = verdict.document
+    document = judgement.document
     doc = document.fields
     return Failure(
-        failure_id=failure_id(run_id, task.name, decision.filter, document.doc_id, doc, answers.prompt),
+        failure_id=failure_id(run_id, task.name, criterion.filter, document.doc_id, doc, answers.prompt),
         run_id=run_id,
         task=task.name,
         doc_id=document.doc_id,
@@ -92,9 +78,9 @@ def _failure(
         prompt=answers.prompt,
         prediction=answers.prediction,
         gold=answers.golds[0] if answers.golds else "",
-        metric=decision.metric,
-        filter=decision.filter,
-        value=verdict.value,
+        metric=criterion.metric,
+        filter=criterion.filter,
+        value=math.nan if judgement.value is None else judgement.value,
         continuations=answers.continuations,
         chosen=answers.chosen,
         correct=answers.correct,
@@ -106,20 +92,20 @@ def _failure(
 
 def _all_numbers(document: Document) -> dict[str, dict[str, float]]:
     """Every metric of every filter that is a number: a reader sees "right under the other filter"."""
-    found = {name: {m: number(v) for m, v in metrics.items()} for name, metrics in document.metrics.items()}
+    found = {name: {m: as_number(v) for m, v in metrics.items()} for name, metrics in document.metrics.items()}
     return {name: {m: v for m, v in row.items() if v is not None} for name, row in found.items()}
 
 
-def _answers(task: EvaluatedTask, decision: Decision, verdict: Verdict, encoder: Encoder) -> Answers:
-    document = verdict.document
+def _answers(task: EvaluatedTask, criterion: Criterion, judgement: Judgement, encoder: Encoder) -> Answers:
+    document = judgement.document
     requests = document.requests
     generated = [place for place, request in enumerate(requests) if request.kind == "generate_until"]
     if generated:
-        return _generated(task, decision, document, generated[0], encoder)
+        return _generated(task, criterion, document, generated[0], encoder)
     if requests and all(request.kind == "loglikelihood" for request in requests):
         if len(requests) == 1 and not task.choices(document):
             return _loglikelihood(requests[0], encoder)
-        return _multiple_choice(task, decision, verdict, encoder)
+        return _multiple_choice(task, criterion, judgement, encoder)
     kinds = ", ".join(sorted({request.kind for request in requests})) or "no request"
     raise SamplesError(f"{task.name}, document {document.doc_id}: nothing to explain in {kinds}.")
 
@@ -131,10 +117,10 @@ def _loglikelihood(request: Request, encoder: Encoder) -> Answers:
     return Answers("loglikelihood", context, "", (continuation.strip(),), (scored,), correct=(0,))
 
 
-def _generated(task: EvaluatedTask, decision: Decision, document: Document, place: int, encoder: Encoder) -> Answers:
+def _generated(task: EvaluatedTask, criterion: Criterion, document: Document, place: int, encoder: Encoder) -> Answers:
     request = document.requests[place]
     context, arguments = request.arguments[:2]
-    filtered = document.filtered.get(decision.filter, ())
+    filtered = document.filtered.get(criterion.filter, ())
     extracted = as_text(filtered[place]) if place < len(filtered) else None
     response = _judged_response(request.responses, extracted)
     continuation, ids = encoder.generated_continuation(context, arguments if isinstance(arguments, Mapping) else {}, response)
@@ -157,8 +143,8 @@ def _judged_response(responses: Sequence[Any], extracted: str | None) -> str:
     return texts[ends.index(max(ends))]
 
 
-def _multiple_choice(task: EvaluatedTask, decision: Decision, verdict: Verdict, encoder: Encoder) -> Answers:
-    document = verdict.document
+def _multiple_choice(task: EvaluatedTask, criterion: Criterion, judgement: Judgement, encoder: Encoder) -> Answers:
+    document = judgement.document
     requests = list(document.requests)
     conditional = requests[: len(requests) // 2] if task.mutual_information(document) else requests
     answers = [answer_of(request.responses) for request in requests]
@@ -168,9 +154,9 @@ def _multiple_choice(task: EvaluatedTask, decision: Decision, verdict: Verdict, 
     )
     known = task.choices(document)
     texts = list(known) if known is not None and len(known) == len(conditional) else [one.text.strip() for one in scored]
-    chosen = _chosen(decision.metric, [a[0] if a else None for a in answers], texts)
+    chosen = _chosen(criterion.metric, [a[0] if a else None for a in answers], texts)
     # A value between 0 and 1 is probability on all right choices together: more than the one that the target names.
-    labelled = _labelled(document.doc, texts) if 0 < verdict.value < 1 else None
+    labelled = _labelled(document.doc, texts) if 0 < (judgement.value or 0) < 1 else None
     correct = _correct(task.target(document), texts) if labelled is None else labelled
     shown = chosen if chosen is not None else 0
     return Answers(
@@ -184,13 +170,6 @@ def _multiple_choice(task: EvaluatedTask, decision: Decision, verdict: Verdict, 
     )
 
 
-#: How each variant of accuracy measures a choice before the best is taken.
-_LENGTH: dict[str, Callable[[str], int]] = {
-    "acc_norm": len,
-    "acc_bytes": lambda text: len(text.encode("utf-8")),
-}
-
-
 def _chosen(metric: str, scores: Sequence[float | None], texts: Sequence[str]) -> int | None:
     """The choice the metric takes as the model's: the first of the highest (per character or byte, or less its own prior)."""
     if any(score is None for score in scores):
@@ -199,8 +178,7 @@ def _chosen(metric: str, scores: Sequence[float | None], texts: Sequence[str]) -
     if metric == "acc_mutual_info" and len(values) == 2 * len(texts):
         values = [given - alone for given, alone in zip(values[: len(texts)], values[len(texts) :], strict=True)]
     values = values[: len(texts)]
-    if metric in _LENGTH:
-        values = [value / max(_LENGTH[metric](text), 1) for value, text in zip(values, texts, strict=True)]
+    values = [normalised(value, metric, text) for value, text in zip(values, texts, strict=True)]
     return max(range(len(values)), key=lambda place: (values[place], -place)) if values else None
 
 

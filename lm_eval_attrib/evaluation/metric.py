@@ -47,7 +47,7 @@ Ranges = dict[str, dict[str, Range]]
 
 
 @dataclass(frozen=True)
-class Decision:
+class Criterion:
     """The metric and filter that decide, and where failing begins (below ``threshold``; above it if lower is better)."""
 
     metric: str
@@ -60,10 +60,10 @@ class Decision:
         return value > self.threshold + 1e-9 if self.lower_is_better else value < self.threshold - 1e-9
 
 
-def number(value: Any) -> float | None:
+def as_number(value: Any) -> float | None:
     """A metric's value for one document as a number; the mean of a list of numbers; None for anything else."""
     if isinstance(value, list):
-        numbers = [number(item) for item in value]
+        numbers = [as_number(item) for item in value]
         known = [item for item in numbers if item is not None]
         return sum(known) / len(known) if known and len(known) == len(numbers) else None
     if isinstance(value, (str, bytes, tuple, Mapping)) or value is None:
@@ -75,7 +75,7 @@ def number(value: Any) -> float | None:
     return found if math.isfinite(found) else None
 
 
-def ranges(task: EvaluatedTask) -> Ranges:
+def ranges_of(task: EvaluatedTask) -> Ranges:
     """What every metric says over this process's documents of ``task``."""
     found: Ranges = {name: {} for name in task.filters}
     for document in task.documents:
@@ -87,13 +87,13 @@ def ranges(task: EvaluatedTask) -> Ranges:
 
 
 def _range(value: Any) -> Range:
-    found = number(value)
+    found = as_number(value)
     if found is None:
         return Range(unusable=1)
     return Range(documents=1, unusable=int(isinstance(value, list)), low=found, high=found, total=found)
 
 
-def merge(parts: Sequence[Ranges]) -> Ranges:
+def merge_ranges(parts: Sequence[Ranges]) -> Ranges:
     """The ranges over the documents of several processes."""
     merged: Ranges = {}
     for part in parts:
@@ -104,7 +104,7 @@ def merge(parts: Sequence[Ranges]) -> Ranges:
     return merged
 
 
-def decide(found: Ranges, profile: TaskProfile, higher_is_better: Mapping[str, Any]) -> Decision | str:
+def find_criterion(found: Ranges, profile: TaskProfile, higher_is_better: Mapping[str, Any]) -> Criterion | str:
     """The deciding metric and filter, or why there is none.
 
     Args:
@@ -119,16 +119,16 @@ def decide(found: Ranges, profile: TaskProfile, higher_is_better: Mapping[str, A
     if profile.metric in row and row[profile.metric].documents:
         known = row[profile.metric]
         if explicit or (known.low >= 0 and known.high <= 1):
-            return _decision(profile.metric, filter_name, higher_is_better, profile.threshold if explicit else None)
+            return _criterion(profile.metric, filter_name, higher_is_better, profile.threshold if explicit else None)
     usable = [metric for metric, one in row.items() if one.documents and not one.unusable and one.low >= 0 and one.high <= 1]
     if not usable:
         names = ", ".join(row) or "none"
         return f"no metric of it says of a single document whether it is right (its metrics: {names})"
     usable.sort(key=lambda metric: (higher_is_better.get(metric) is False, _unlike_accuracy(metric)))
-    return _decision(usable[0], filter_name, higher_is_better, profile.threshold if explicit else None)
+    return _criterion(usable[0], filter_name, higher_is_better, profile.threshold if explicit else None)
 
 
-def _decision(metric: str, filter_name: str, higher_is_better: Mapping[str, Any], threshold: float | None) -> Decision | str:
+def _criterion(metric: str, filter_name: str, higher_is_better: Mapping[str, Any], threshold: float | None) -> Criterion | str:
     higher = higher_is_better.get(metric, True)
     lower = higher is False
     if threshold is None:
@@ -138,7 +138,7 @@ def _decision(metric: str, filter_name: str, higher_is_better: Mapping[str, Any]
                 "lm_eval wrote beside it, or a profile with a threshold below which documents fail"
             )
         threshold = 0.0 if lower else 1.0
-    return Decision(metric, filter_name, threshold, lower)
+    return Criterion(metric, filter_name, threshold, lower)
 
 
 def like_accuracy(metric: str) -> bool:

@@ -1,7 +1,7 @@
 """The other door: the samples of an earlier evaluation, whichever backend answered, under a local model.
 
 lm_eval writes them with ``--log_samples``, a line a document and filter, and returns the same from ``evaluate``. Verdicts are
-read from them; nothing is scored again. Response ids are derived from texts, as :mod:`.model` describes.
+read from them; nothing is scored again. Response ids are derived from texts: whatever generated them kept none.
 """
 
 from __future__ import annotations
@@ -12,16 +12,12 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..errors import SamplesError
 from .failures import answer_of
-from .logged_directions import logged_directions
-from .metric import like_accuracy, number
+from .metric import as_number, like_accuracy
 from .task import Document, Request
-
-if TYPE_CHECKING:
-    from ..explain.run import ExplainReport
 
 #: What lm_eval writes of a sample beside its metrics.
 FIELDS = {
@@ -37,41 +33,6 @@ Render = Callable[..., str]
 Sample = Mapping[str, Any]
 
 
-def attribute_samples(
-    samples: Sequence[str | Path],
-    model_args: str,
-    *,
-    database: Path | None = None,
-    task: str | None = None,
-    device: str | None = None,
-) -> ExplainReport:
-    """Explain the failures in samples files under the local model that ``model_args`` names (``pretrained=…,attrib_…=…``).
-
-    Args:
-        samples: Files that ``--log_samples`` wrote, or folders of them.
-        database: The same as ``attrib_db``.
-        task: The samples' task, where a file's name does not say it.
-
-    Raises:
-        SamplesError: a file cannot be read or holds something else; the message names file and line.
-        ArgumentError: a model argument does not hold.
-    """
-    read = read_samples(samples, task)  # before a model is loaded: a mistake should show at once
-    from ..harness.model import load
-
-    # lm_eval writes the samples of each model to a folder of its own, named for the model.
-    origin = ", ".join(sorted({path.resolve().parent.name for path in _files(samples)}))
-    given = {"results": {}, "samples": read, "higher_is_better": _directions(samples, task)}
-    return load(model_args, database=database, device=device).explain(given, origin)
-
-
-def _directions(paths: Iterable[str | Path], task: str | None) -> dict[str, dict[str, Any]]:
-    files: dict[str, list[Path]] = {}
-    for path in _files(paths):
-        files.setdefault(task or _task_of(path), []).append(path)
-    return logged_directions(files)
-
-
 def read_samples(paths: Iterable[str | Path], task: str | None = None) -> dict[str, list[dict[str, Any]]]:
     """Task → samples, from JSONL files or folders of them.
 
@@ -80,8 +41,8 @@ def read_samples(paths: Iterable[str | Path], task: str | None = None) -> dict[s
     """
     found: dict[str, list[dict[str, Any]]] = {}
     seen: dict[tuple[str, Any, Any], str] = {}
-    for path in _files(paths):
-        name = task or _task_of(path)
+    for path in samples_files(paths):
+        name = task or task_of(path)
         for line, sample in _lines(path):
             place = f"{path}:{line}"
             _check(sample, place)
@@ -96,7 +57,12 @@ def read_samples(paths: Iterable[str | Path], task: str | None = None) -> dict[s
     return found
 
 
-def _files(paths: Iterable[str | Path]) -> list[Path]:
+def samples_files(paths: Iterable[str | Path]) -> list[Path]:
+    """The samples files among ``paths``, those in folders among them.
+
+    Raises:
+        SamplesError: there is none, or a path does not exist.
+    """
     files: list[Path] = []
     for path in map(Path, paths):
         if path.is_dir():
@@ -113,7 +79,12 @@ def _files(paths: Iterable[str | Path]) -> list[Path]:
     return files
 
 
-def _task_of(path: Path) -> str:
+def task_of(path: Path) -> str:
+    """The task that a samples file's name says.
+
+    Raises:
+        SamplesError: it says none.
+    """
     match = FILE_NAME.search(path.name)
     if match is None:
         raise SamplesError(f"{path}: the name does not say the task (samples_<task>_<date>.jsonl). Say it with --task.")
@@ -141,7 +112,7 @@ def _check(sample: Sample, place: str) -> None:
     if missing:
         raise SamplesError(f"{place}: a sample of --log_samples has {', '.join(NEEDED)}; missing: {', '.join(missing)}.")
     if isinstance(sample["doc_id"], bool) or not isinstance(sample["doc_id"], int):
-        raise SamplesError(f"{place}: doc_id is {sample['doc_id']!r}; a whole number is needed.")
+        raise SamplesError(f"{place}: doc_id is {sample['doc_id']!r}; a whole as_number is needed.")
     if not isinstance(sample["arguments"], (list, tuple, Mapping)) or not isinstance(sample["resps"], (list, tuple)):
         raise SamplesError(f"{place}: arguments and resps must be lists, one entry a request.")
 
@@ -248,7 +219,7 @@ def _context(value: Any, place: str, render: Render | None) -> str:
 
 @dataclass
 class SampledTask:
-    """A task as its samples show it (see :class:`.evaluated.EvaluatedTask`)."""
+    """A task as its samples show it (see :class:`.task.EvaluatedTask`)."""
 
     name: str
     documents: list[Document] = field(default_factory=list)
@@ -277,7 +248,7 @@ class SampledTask:
     def _other_choice(self, document: Document) -> int | None:
         """Of two choices, the one the model did not prefer, where accuracy says that it was wrong."""
         scores = [answer[0] for request in document.requests if (answer := answer_of(request.responses)) is not None]
-        wrong = any(number(metrics.get("acc")) == 0 for metrics in document.metrics.values())
+        wrong = any(as_number(metrics.get("acc")) == 0 for metrics in document.metrics.values())
         if len(scores) != 2 or len(document.requests) != 2 or not wrong:
             return None
         return 1 if scores[0] >= scores[1] else 0

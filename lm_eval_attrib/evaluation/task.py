@@ -1,7 +1,7 @@
 """An evaluated task as the rest of the package sees it: documents, responses, verdicts. The harness's objects stay outside.
 
-Two things look like this: a task that lm_eval has just evaluated (:mod:`.harness`) and the samples of an earlier evaluation
-(:mod:`.samples`).
+Two things look like this: a task that lm_eval has just evaluated (``ObservedTask`` in ``harness/``) and the samples
+of an earlier evaluation (:mod:`.samples`).
 """
 
 from __future__ import annotations

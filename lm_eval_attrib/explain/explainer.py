@@ -12,13 +12,14 @@ import torch
 
 from ..checks.explained_prompt import Subject
 from ..checks.runner import Verification, verify
-from ..contrast import Verdict, as_sequence, find_pair
-from ..contrast.workbench import Benches, Resources
+from ..contrast import ScoreResponse, as_sequence, find_pair
+from ..contrast.resources import Benches, Resources
 from ..errors import AttribError
 from ..lrp import Attribution, Engine, GraphRequest, Pair
 from ..prompt.profiles import TaskProfile
-from ..prompt.segments import relevant_segments, segment_tokens, words
+from ..prompt.segments import relevant_segments, segment_tokens
 from ..prompt.spans import Tokenizer, decode, token_text
+from ..prompt.words import words
 from ..records import Contrast, Explanation, Failure, NoPair, digest
 from ..settings import Settings
 from . import to_records as recording
@@ -56,7 +57,7 @@ class Explainer:
 
     Raises:
         ModelError: the model is not decoder-only, or an operation of it has no relevance rule.
-        AttribError: something that the settings name does not hold (:func:`~.benches.open_resources`).
+        AttribError: something that the settings name does not hold (:func:`~.contrast.resources.open_resources`).
     """
 
     def __init__(
@@ -64,7 +65,7 @@ class Explainer:
         model: Any,
         tokenizer: Tokenizer,
         settings: Settings,
-        judge: Verdict | None = None,
+        judge: ScoreResponse | None = None,
         pairs: Mapping[str, Contrast] | None = None,
         resources: Resources | None = None,
     ) -> None:

@@ -33,16 +33,16 @@ class Progress:
             tqdm.write(text, file=sys.stderr)
 
     @contextmanager
-    def bar(self, failures: int) -> Iterator[Bar]:
+    def bar(self, failures: int) -> Iterator[FailureBar]:
         """A bar over ``failures``, taken away when the block ends, however it ends."""
         shown: tqdm[Any] = tqdm(total=failures, desc="Failures", unit="failure", file=sys.stderr, disable=self.quiet)
         try:
-            yield Bar(shown)
+            yield FailureBar(shown)
         finally:
             shown.close()
 
 
-class Bar:
+class FailureBar:
     """Failures done, time left, and what became of those done."""
 
     def __init__(self, shown: tqdm[Any]) -> None:

@@ -21,7 +21,7 @@ PLACEMENT = {
 VERSIONED = ("lm-eval-attrib", "lm_eval", "torch", "transformers", "accelerate")
 
 
-def describe(
+def run_of(
     model: Any,
     arguments: Mapping[str, Any],
     settings: Settings,
@@ -38,8 +38,8 @@ def describe(
         before: the runs of the database: run_id → settings.
     """
     kept = {name: plain(value) for name, value in sorted(arguments.items()) if name not in PLACEMENT and value is not None}
-    name = model_name(model, arguments)
-    kept["pretrained"] = name_of(model, arguments["pretrained"])
+    name = full_model_name(model, arguments)
+    kept["pretrained"] = loaded_name(model, arguments["pretrained"])
     common = {**plain(dict(evaluation)), **({"attribution": own} if (own := settings.identity()) else {})}
     tasks = common.pop("tasks", {})
     for variant in count():
@@ -67,9 +67,9 @@ def _parameters(model: Any) -> int:
     return int(counted()) if callable(counted) else sum(weight.numel() for weight in model.parameters())
 
 
-def model_name(model: Any, arguments: Mapping[str, Any]) -> str:
+def full_model_name(model: Any, arguments: Mapping[str, Any]) -> str:
     """``pretrained``, with the revision, subfolder, adapter or weight difference where there is one."""
-    name = name_of(model, arguments["pretrained"])
+    name = loaded_name(model, arguments["pretrained"])
     if arguments.get("subfolder"):
         name += f"/{arguments['subfolder']}"
     if str(arguments.get("revision") or "main") != "main":
@@ -77,7 +77,7 @@ def model_name(model: Any, arguments: Mapping[str, Any]) -> str:
     return "+".join([name, *(str(arguments[extra]) for extra in ("peft", "delta") if arguments.get(extra))])
 
 
-def name_of(model: Any, pretrained: Any) -> str:
+def loaded_name(model: Any, pretrained: Any) -> str:
     """The name the model was loaded by; its class where it was made in memory."""
     if isinstance(pretrained, str):
         return pretrained

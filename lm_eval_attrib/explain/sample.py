@@ -46,7 +46,7 @@ def prompt_tokens(failure: Failure) -> int:
     return max((len(one.prompt_ids) + len(one.ids) for one in failure.continuations), default=0)
 
 
-def batches(failures: Sequence[Failure], size: int, seed: int) -> list[list[Failure]]:
+def length_batches(failures: Sequence[Failure], size: int, seed: int) -> list[list[Failure]]:
     """Batches of like lengths, in a seeded random order.
 
     Like lengths waste no padding. The random order makes the time left honest from the first batch on, and makes those that

@@ -16,15 +16,20 @@ from lm_eval.models.utils import normalize_gen_kwargs
 
 from .. import plugin
 from ..errors import ArgumentError, NotDecoderOnly, SeamError
-from ..explain.run import preflight
+from ..evaluation.samples import read_tasks
+from ..explain.collect import explain_tasks
+from ..explain.preflight import preflight
+from ..prompt.ends import end_tokens
 from ..records import Continuation
 from ..settings import PREFIX, Settings
+from .observed_task import ObservedTask
 from .scored_ids import Generated, Ids, Interned, ObservingHook, ScoredIds, response_ids
+from .seam import metric_directions, unwatch, watch
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from ..explain.run import ExplainReport
+    from ..explain.outcome import ExplainReport
 
 log = logging.getLogger(__name__)
 
@@ -60,10 +65,8 @@ class AttribHFLM(HFLM):  # type: ignore[misc]
         self._watch()
 
     def _watch(self) -> None:
-        from .seam import watch
-
         try:
-            watch(self)
+            watch(self, _on_evaluated)
         except SeamError as error:
             log.warning("%s The evaluation goes on without attribution: hand its samples to lm.explain(samples).", error)
 
@@ -147,7 +150,7 @@ class AttribHFLM(HFLM):  # type: ignore[misc]
         return found, "derived" if known is None else "scored"
 
     def _generated_ids(self, known: Generated) -> tuple[int, ...]:
-        return response_ids(known.ids, known.text, self._visible, self._ends())
+        return response_ids(known.ids, known.text, self._visible, end_tokens(self.model, self.eot_token_id))
 
     def _visible(self, ids: Ids) -> str:
         """What the harness shows of generated ids: the text after the thinking part."""
@@ -158,11 +161,6 @@ class AttribHFLM(HFLM):  # type: ignore[misc]
             return str(self.tok_decode(ids[last + 1 :])).lstrip()
         text = str(self.tok_decode(ids))
         return text.split(mark)[-1].lstrip() if isinstance(mark, str) and mark in text else text
-
-    def _ends(self) -> frozenset[int]:
-        configured = getattr(getattr(self.model, "generation_config", None), "eos_token_id", None)
-        ends = configured if isinstance(configured, Sequence) else [configured]
-        return frozenset(token for token in (*ends, self.eot_token_id) if token is not None)
 
     def _prompt_room(self, arguments: Mapping[str, Any]) -> int:
         wanted = normalize_gen_kwargs(dict(arguments), self.max_gen_toks)["max_gen_toks"]
@@ -202,26 +200,42 @@ class AttribHFLM(HFLM):  # type: ignore[misc]
             SamplesError: something in it is not a sample; the message says which.
             AttribError: nothing could be explained; see :mod:`.errors`.
         """
-        from ..evaluation.samples import read_tasks
-        from ..explain.collect import hand_over
-        from .seam import metric_directions
-
         tasks = read_tasks(samples, self.apply_chat_template, metric_directions())
-        return hand_over(self, tasks, {"source": "samples", "origin": origin})
+        return explain_tasks(self, tasks, {"source": "samples", "origin": origin})
 
     @contextmanager
     def watched(self) -> Iterator[AttribHFLM]:
         """Have the next evaluation inside the ``with`` explained too (making the model arranges that for the first one)."""
-        from .seam import unwatch, watch
-
-        watch(self)
+        watch(self, _on_evaluated)
         try:
             yield self
         finally:
             unwatch(self)
 
 
-def load(model_args: str, *, database: Path | None = None, device: str | None = None) -> AttribHFLM:
+def _on_evaluated(lm: AttribHFLM, observed: Sequence[ObservedTask], arguments: Mapping[str, Any]) -> None:
+    """Have what failed in an evaluation of ``lm`` explained."""
+    try:
+        if lm.explains():
+            for one in observed:
+                one.read()
+            explain_tasks(lm, observed, _evaluation_settings(observed, arguments))
+    finally:
+        if lm.scored is not None:
+            lm.scored.clear()
+
+
+def _evaluation_settings(observed: Sequence[ObservedTask], arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """What of the evaluation's settings decides prompts and responses (see :func:`~..explain.run_identity.run_of`)."""
+    return {
+        "system_instruction": arguments.get("system_instruction"),
+        "apply_chat_template": arguments.get("apply_chat_template", False),
+        "fewshot_as_multiturn": bool(arguments.get("fewshot_as_multiturn", False)),
+        "tasks": {one.name: {name: one.setting(name) for name in ("num_fewshot", "generation_kwargs")} for one in observed},
+    }
+
+
+def load_model(model_args: str, *, database: Path | None = None, device: str | None = None) -> AttribHFLM:
     """The model that ``model_args`` names (``pretrained=…,attrib_…=…``), for explaining outside of an evaluation.
 
     Args:
@@ -236,9 +250,6 @@ def load(model_args: str, *, database: Path | None = None, device: str | None = 
     placed = device or ("cuda" if torch.cuda.is_available() else "cpu")
     extra = {"device": placed, **({"attrib_db": str(database)} if database is not None else {})}
     lm: AttribHFLM = AttribHFLM.create_from_arg_string(model_args, extra)
-
-    from .seam import unwatch
-
     unwatch(lm)
     return lm
 

@@ -179,7 +179,7 @@ class Store(Sink, Readers):
     def known(self, run_id: str) -> dict[str, str]:
         """failure_id → status of everything stored or buffered of this run."""
         found = self.sql("SELECT failure_id, status FROM base.failures WHERE run_id = $run", {"run": run_id}).to_pydict()
-        return dict(zip(found["failure_id"], found["status"], strict=True)) | self._batch.statuses(run_id)
+        return dict(zip(found["failure_id"], found["status"], strict=True)) | self._buffer.statuses(run_id)
 
     def answers(self, run_id: str) -> dict[str, str]:
         """failure_id → digest of the stored answer (see :meth:`Sink.answers`)."""

@@ -9,8 +9,10 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterable, Mapping, Set
+from collections.abc import Mapping, Set
 from typing import Any, TypeAlias
+
+from .clean_text import unicode_text
 
 Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
 
@@ -20,15 +22,6 @@ MAX_DEPTH = 48
 MAX_ITEMS = 4096
 
 _ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
-
-
-def unicode_text(text: str) -> str:
-    """``text`` with lone surrogates, which UTF-8 cannot hold, replaced by U+FFFD; paired ones are joined."""
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError:
-        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-    return text
 
 
 def as_json(value: object) -> str:
@@ -108,8 +101,3 @@ def _described(value: object) -> str:
     except Exception as error:  # a __str__ of somebody else's class: the document must be stored all the same
         text = f"<{type(value).__name__}: its text cannot be made: {type(error).__name__}>"
     return unicode_text(_ADDRESS.sub("", text))
-
-
-def texts(values: Iterable[str]) -> list[str]:
-    """The texts, each as :func:`unicode_text` makes it."""
-    return [unicode_text(text) for text in values]

@@ -1,6 +1,6 @@
 """Explanations as Arrow tables: what both the database and the Parquet shards are written from.
 
-Each explanation becomes rows of the tables in :data:`LAYOUT`. Within a :class:`Batch` a failure goes by its index,
+Each explanation becomes rows of the tables in :data:`LAYOUT`. Within a :class:`Buffer` a failure goes by its index,
 ``failure`` (int32); the database turns it into its own key, the shards into the failure_id.
 """
 
@@ -28,14 +28,15 @@ from ..records import (
     SegmentSum,
     Status,
 )
-from .json_text import as_json, texts, unicode_text
+from .clean_text import unicode_text, unicode_texts
+from .json_text import as_json
 
 _TEXT, _FLAG, _INT, _LONG = pa.string(), pa.bool_(), pa.int32(), pa.int64()
 _FLOAT, _DOUBLE = pa.float32(), pa.float64()  # float32 for a row a token, float64 for a figure a failure
 _INTS = pa.list_(_INT)
 _RELEVANT = {"position": _INT, "relevance": _FLOAT}
 #: Column name → its values.
-Columns: TypeAlias = "Mapping[str, Column | Sequence[Any]]"
+_Columns: TypeAlias = "Mapping[str, Column | Sequence[Any]]"
 
 _BLOCK_TYPES = {"int": _INT, "float": _DOUBLE}
 
@@ -141,11 +142,11 @@ def accepted_table(rows: Sequence[Accepted]) -> pa.Table:
 
 @cache
 def schema(table: str) -> pa.Schema:
-    """The Arrow schema of a batch's table: ``failure`` (index within the batch, int32), then the columns of LAYOUT."""
+    """The Arrow schema of a buffer's table: ``failure`` (index within the buffer, int32), then the columns of LAYOUT."""
     return pa.schema([("failure", _INT), *LAYOUT[table].items()])
 
 
-#: Table → its rows, as :meth:`Batch.tables` gives them; ``failures`` is among them.
+#: Table → its rows, as :meth:`Buffer.tables` gives them; ``failures`` is among them.
 Tables: TypeAlias = "Mapping[str, pa.Table]"
 
 
@@ -155,7 +156,7 @@ class _Added(NamedTuple):
     parts: Mapping[str, pa.RecordBatch]
 
 
-class Batch:
+class Buffer:
     """Explanations gathered for one write. Values are copied when added: what was passed may change afterwards."""
 
     def __init__(self) -> None:
@@ -177,12 +178,12 @@ class Batch:
         """Append one explanation, all of it or nothing, also when Ctrl-C comes in between.
 
         Raises:
-            StoreError: its status is unknown, its columns differ in length or hold what their type cannot; the batch is
+            StoreError: its status is unknown, its columns differ in length or hold what their type cannot; the buffer is
                 unchanged.
         """
         failure = explanation.failure
         if failure.failure_id in self:
-            raise StoreError(f"failure {failure.failure_id} is already in this batch; write the batch before adding it again")
+            raise StoreError(f"failure {failure.failure_id} is already in this buffer; write the buffer before adding it again")
         index = len(self)
         try:
             parts = {table: _part(table, index, columns) for table, columns in _rows(explanation).items()}
@@ -197,7 +198,7 @@ class Batch:
         return {table: pa.Table.from_batches(rows, schema(table)).combine_chunks() for table, rows in parts.items() if rows}
 
 
-def _part(table: str, index: int, columns: Columns) -> pa.RecordBatch:
+def _part(table: str, index: int, columns: _Columns) -> pa.RecordBatch:
     arrays = {name: _array(f"{table}.{name}", columns[name], arrow_type) for name, arrow_type in LAYOUT[table].items()}
     lengths = {name: len(array) for name, array in arrays.items()}
     if len(set(lengths.values())) != 1:
@@ -224,9 +225,9 @@ def _array(name: str, values: Column | Sequence[Any], arrow_type: pa.DataType) -
         raise StoreError(f"{name} does not hold {arrow_type}: {error}") from error
 
 
-def _rows(explanation: Explanation) -> dict[str, Columns]:
+def _rows(explanation: Explanation) -> dict[str, _Columns]:
     """Table → column → values, for the tables of which this explanation has rows."""
-    found: dict[str, Columns] = {"failures": _failure(explanation)}
+    found: dict[str, _Columns] = {"failures": _failure(explanation)}
     if explanation.failure.continuations:
         found["continuations"] = _continuations(explanation.failure)
     if explanation.contrast is not None:
@@ -288,7 +289,7 @@ def _failure(explanation: Explanation) -> dict[str, list[Any]]:
     row: dict[str, Any] = {name: getattr(failure, name) for name in (*own, "metric", "value")}
     row |= {name: getattr(explanation, name) for name in ("status", "reason", "label", "pattern", "label_reason", "seconds")}
     row["doc"] = as_json(failure.doc)
-    row["golds"] = texts(failure.golds)
+    row["golds"] = unicode_texts(failure.golds)
     row["trust"] = None if trust is None else trust.level
     row["trust_score"] = None if trust is None else trust.score
     row["trust_sentence"] = None if trust is None else trust.sentence

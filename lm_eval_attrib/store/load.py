@@ -11,8 +11,7 @@ from typing import Any
 from ..errors import ArgumentError
 from ..records import Continuation, Contrast, Failure
 from .database import Store
-
-Row = dict[str, Any]
+from .reader import Row, only_one
 
 _CONTINUATIONS = """
 SELECT t.* FROM continuations t JOIN failures f USING (failure_id) WHERE f.run_id = $run ORDER BY t.failure_id, t.choice
@@ -60,8 +59,8 @@ def run_settings(path: Path) -> dict[str, dict[str, Any]]:
     return {row["run_id"]: json.loads(row["settings"]) for row in rows}
 
 
-def find_run(store: Store, run_id: str | None, option: str = "--run") -> StoredRun:
-    """The run whose identifier is or begins with ``run_id``; None for the only run of the file.
+def find_run(store: Store, beginning: str | None, option: str = "--run") -> StoredRun:
+    """The run whose identifier is, or begins with, ``beginning``; None for the only run of the file.
 
     Args:
         option: where the run is named, for the message.
@@ -69,13 +68,14 @@ def find_run(store: Store, run_id: str | None, option: str = "--run") -> StoredR
     Raises:
         ArgumentError: none, or several; the message lists the runs there are.
     """
-    rows: list[Row] = store.sql("SELECT run_id, model, settings FROM runs ORDER BY started_at, run_id").to_pylist()
-    found = [row for row in rows if run_id is None or row["run_id"].startswith(run_id)]
-    if len(found) == 1:
-        return StoredRun(found[0]["run_id"], found[0]["model"], json.loads(found[0]["settings"]))
+    rows: list[Row] = store.runs().to_pylist()
     known = "; ".join(f"{row['run_id']} ({row['model']})" for row in rows) or "none"
-    said = "Say which run is meant" if run_id is None else f"{run_id!r} names {len(found)} runs"
-    raise ArgumentError(f"{said} ({option}). The runs of {store.path.name} are: {known}.")
+    hint = f"The runs of {store.path.name} are: {known}."
+    if beginning is None and len(rows) != 1:
+        raise ArgumentError(f"Say which run is meant ({option}). {hint}")
+    begun = [row for row in rows if row["run_id"].startswith(beginning or "")]
+    row = only_one(begun, "run_id", beginning or "", f"run ({option})", hint)
+    return StoredRun(row["run_id"], row["model"], json.loads(row["settings"]))
 
 
 def read_failures(store: Store, run_id: str) -> list[StoredFailure]:

@@ -4,11 +4,20 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any
+from pathlib import Path
+from typing import Any, TypeAlias
 
 import pyarrow as pa
 
-from ..errors import StoreError
+from ..errors import ArgumentError, StoreError
+
+#: A row of a view: column → value.
+Row: TypeAlias = "dict[str, Any]"
+#: Rows by column: name → values, all of one length.
+Columns: TypeAlias = "Mapping[str, Sequence[Any]]"
+
+#: Rows named in a message.
+_NAMED = 5
 
 #: View with rows a failure → the order that its rows are read in.
 ORDER = {
@@ -30,6 +39,8 @@ ORDER = {
 class Readers(ABC):
     """Reads the views of docs/schema.md through :meth:`sql`. Each method gives a ``pyarrow.Table`` with the view's columns."""
 
+    path: Path
+
     @abstractmethod
     def sql(self, text: str, parameters: Mapping[str, Any] | Sequence[Any] | None = None) -> pa.Table:
         """The rows that SQL gives."""
@@ -49,18 +60,17 @@ class Readers(ABC):
         where = " AND ".join(f"{name} = ${name}" for name in given) or "true"
         return self.sql(f"FROM failures WHERE {where} ORDER BY run_id, task, filter, doc_id, failure_id", given)
 
-    def failure(self, failure_id: str) -> dict[str, Any]:
-        """One failure's row of the view ``failures``.
+    def failure(self, beginning: str) -> Row:
+        """The row of the view ``failures`` whose identifier is, or begins with, ``beginning``.
 
         Raises:
-            StoreError: no failure has this id; an id may be shortened as long as it stays unique.
+            ArgumentError: no failure begins so, or several do; the message names these.
         """
-        text = "FROM failures WHERE starts_with(failure_id, $failure_id) ORDER BY failure_id LIMIT 2"
-        found = self.sql(text, {"failure_id": failure_id}).to_pylist()
-        if len(found) != 1:
-            what = "no failure" if not found else "more than one failure"
-            raise StoreError(f"{what} has an id that starts with {failure_id!r}; see: SELECT failure_id, task FROM failures")
-        return dict(found[0])
+        text = f"FROM failures WHERE starts_with(failure_id, $beginning) ORDER BY failure_id LIMIT {_NAMED + 1}"
+        found: list[Row] = self.sql(text, {"beginning": beginning}).to_pylist()
+        name = self.path.name
+        hint = f'To see them: lm-eval-attrib sql {name} "SELECT failure_id, task, prediction FROM failures"'
+        return only_one(found, "failure_id", beginning, f"failure of {name}", hint)
 
     def rows(self, view: str, failure_id: str) -> pa.Table:
         """The rows of one failure in a view of :data:`ORDER`, in that order; none if it has none there.
@@ -72,39 +82,21 @@ class Readers(ABC):
             raise StoreError(f"view {view!r} has no rows a failure; those that have: {', '.join(ORDER)}")
         return self.sql(f"FROM {view} WHERE failure_id = $failure_id ORDER BY {ORDER[view]}", {"failure_id": failure_id})
 
-    def contrast(self, failure_id: str) -> dict[str, Any] | None:
-        """The pair explained, a row of ``contrasts``; None if no pair was found."""
-        found = self.rows("contrasts", failure_id).to_pylist()
-        return dict(found[0]) if found else None
 
-    def tokens(self, failure_id: str) -> pa.Table:
-        """The explained tokens, by position."""
-        return self.rows("tokens", failure_id)
+def only_one(rows: Sequence[Row], column: str, beginning: str, noun: str, hint: str) -> Row:
+    """Of rows whose ``column`` begins with ``beginning``: the one that is it, or the only one.
 
-    def layers(self, failure_id: str) -> pa.Table:
-        """Relevance of every hidden state, by layer (-1 the embeddings) and position."""
-        return self.rows("layers", failure_id)
+    Args:
+        noun: what a row is, in the singular, for the message.
+        hint: a sentence that says how to find the others.
 
-    def nodes(self, failure_id: str) -> pa.Table:
-        """Nodes of the kept graph."""
-        return self.rows("nodes", failure_id)
-
-    def edges(self, failure_id: str) -> pa.Table:
-        """Edges of the kept graph."""
-        return self.rows("edges", failure_id)
-
-    def heads(self, failure_id: str) -> pa.Table:
-        """Attention heads of the kept graph, the largest first."""
-        return self.rows("heads", failure_id)
-
-    def neurons(self, failure_id: str) -> pa.Table:
-        """MLP neurons of the kept graph, the largest first."""
-        return self.rows("neurons", failure_id)
-
-    def checks(self, failure_id: str) -> pa.Table:
-        """The causal checks."""
-        return self.rows("checks", failure_id)
-
-    def segments(self, failure_id: str) -> pa.Table:
-        """Relevance by segment."""
-        return self.rows("segments", failure_id)
+    Raises:
+        ArgumentError: there is none, or there are several.
+    """
+    exact = [row for row in rows if row[column] == beginning] or rows
+    if len(exact) == 1:
+        return exact[0]
+    if not rows:
+        raise ArgumentError(f"No {noun} begins with {beginning!r}. {hint}")
+    named = ", ".join(row[column] for row in rows[:_NAMED]) + (" …" if len(rows) > _NAMED else "")
+    raise ArgumentError(f"{beginning!r} is the beginning of more than one {noun}: {named}. {hint}")

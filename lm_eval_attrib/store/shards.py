@@ -72,7 +72,7 @@ class ShardWriter(Sink):
         self._event(run, "running")
 
     def finish(self, run_id: str, status: str) -> None:
-        """Flush, then record how the run ended in this process; :func:`merge` takes the worst over the processes."""
+        """Flush, then record how the run ended in this process; :func:`merge_shards` takes the worst over the processes."""
         if status not in ENDINGS:
             raise StoreError(f"a run cannot end as {status!r}; known: {', '.join(ENDINGS)}")
         if run_id not in self._runs:
@@ -97,7 +97,7 @@ class ShardWriter(Sink):
         for path in _files(self.path, "failures"):
             rows = _read(path, ["failure_id", "run_id", "status"]).to_pylist()
             found |= {row["failure_id"]: row["status"] for row in rows if row["run_id"] == run_id}
-        return found | self._batch.statuses(run_id)
+        return found | self._buffer.statuses(run_id)
 
     def answers(self, run_id: str) -> dict[str, str]:
         """failure_id → digest of the answer in the folder (see :meth:`Sink.answers`); of a later flush where there are two."""
@@ -151,7 +151,7 @@ class Merged:
     failures: int
 
 
-def merge(folder: str | Path, store: Store) -> Merged:
+def merge_shards(folder: str | Path, store: Store) -> Merged:
     """Bring the shards of ``folder`` into ``store``, each flush in one transaction; those already there are skipped.
 
     Later flushes replace earlier ones of the same failure. A process that died has its whole flushes merged.
@@ -216,7 +216,7 @@ def _merge_runs(root: Path, store: Store, done: set[str]) -> None:
 
 
 def _flush(root: Path, name: str) -> Tables:
-    """The tables of the flush called ``name``, as a batch gave them."""
+    """The tables of the flush called ``name``, as a buffer gave them."""
     failures = _read(root / "failures" / f"{name}.parquet")
     ids = failures["failure_id"].combine_chunks()
     tables = {"failures": failures.add_column(0, "failure", pa.array(range(len(ids)), pa.int32()))}

@@ -12,7 +12,7 @@ from typing import Self
 
 from ..errors import NotWritable
 from ..records import Accepted, Explanation, Run, TaskSummary
-from .layout import Batch, Tables
+from .layout import Buffer, Tables
 
 #: How a run ended; while it goes on, or if its process died, it is ``running``.
 ENDINGS = ("complete", "interrupted", "failed")
@@ -37,7 +37,7 @@ class Sink(ABC):
         self.path = path
         self.limits = limits or Limits()
         self.stored = 0  # failures written through this object
-        self._batch = Batch()
+        self._buffer = Buffer()
         self._flushed_at = time.monotonic()
 
     @abstractmethod
@@ -69,7 +69,7 @@ class Sink(ABC):
 
     @abstractmethod
     def _write(self, tables: Tables) -> None:
-        """Store all of a batch or nothing; raises :class:`~lm_eval_attrib.errors.NotWritable`."""
+        """Store all of a buffer or nothing; raises :class:`~lm_eval_attrib.errors.NotWritable`."""
 
     @abstractmethod
     def _release(self) -> None:
@@ -82,12 +82,12 @@ class Sink(ABC):
             StoreError: the explanation itself cannot be stored; nothing else is affected.
             NotWritable: the buffer was due and could not be written; it is kept.
         """
-        if explanation.failure.failure_id in self._batch:
+        if explanation.failure.failure_id in self._buffer:
             self.flush()
-        self._batch.add(explanation)
-        limits, batch = self.limits, self._batch
+        self._buffer.add(explanation)
+        limits, buffer = self.limits, self._buffer
         waited = time.monotonic() - self._flushed_at
-        if len(batch) >= limits.failures or batch.rows >= limits.rows or waited >= limits.seconds:
+        if len(buffer) >= limits.failures or buffer.rows >= limits.rows or waited >= limits.seconds:
             self.flush()
 
     def flush(self) -> None:
@@ -97,18 +97,18 @@ class Sink(ABC):
             NotWritable: it could not be written, a full disk say; the message says what is stored; the buffer is kept.
         """
         self._flushed_at = time.monotonic()
-        waiting = len(self._batch)
+        waiting = len(self._buffer)
         if not waiting:
             return
         try:
-            self._write(self._batch.tables())
+            self._write(self._buffer.tables())
         except NotWritable as error:
             raise NotWritable(
                 f"{error}. Stored so far: {self.stored} failures of this session. Not stored: the last {waiting}, kept in "
                 "memory until the program ends. Free some space; writing is tried again with the next failure."
             ) from error
         self.stored += waiting
-        self._batch = Batch()
+        self._buffer = Buffer()
 
     def close(self) -> None:
         """Write the buffer and let go of the file, also if writing fails. Closing again does nothing."""

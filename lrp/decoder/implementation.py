@@ -1,4 +1,4 @@
-"""The attention implementation that a model is explained under: one whose operations the rules see."""
+"""How a model stands while it is explained: weights without gradient, dropout off, attention whose operations the rules see."""
 
 from __future__ import annotations
 
@@ -58,3 +58,27 @@ def visible_attention(model: nn.Module) -> Iterator[None]:
     finally:
         for config, name in kept.values():
             config._attn_implementation_internal = name
+
+
+@contextmanager
+def quiet(model: nn.Module) -> Iterator[None]:
+    """Weights without gradient, dropout off, attention by operations that have rules; all as it was afterwards.
+
+    Raises:
+        NoRule: see :func:`visible_attention`.
+    """
+    # By name: accelerate puts another parameter object in the place of each one it streams in.
+    trained = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
+    training = [module for module in model.modules() if module.training]
+    try:
+        for name in trained:
+            model.get_parameter(name).requires_grad_(False)
+        for module in training:
+            module.training = False
+        with visible_attention(model):
+            yield
+    finally:
+        for name in trained:
+            model.get_parameter(name).requires_grad_(True)
+        for module in training:
+            module.training = True

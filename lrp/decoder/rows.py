@@ -16,8 +16,9 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from ..rules.tables import Function
-from .blocks import BlockCall, Decoder
+from ..rules.rule import Function
+from .blocks import BlockCall
+from .decoder import Decoder
 
 #: Arguments by position that a block may be given; any other tensor means that rows cannot be cut out safely.
 _BY_POSITION = ("position_embeddings", "position_ids", "cache_position")

@@ -9,7 +9,7 @@ from torch import Tensor
 
 
 @dataclass(frozen=True)
-class BlockFigures:
+class GraphFigures:
     """One block's figures; nodes are the block's outputs, edges lead into them.
 
     Attributes:
@@ -62,13 +62,13 @@ def _distinct(positions: Tensor) -> int:
 
 def block_figures(
     layer: int, position: Tensor, relevance: Tensor, source: Tensor, target: Tensor, weight: Tensor
-) -> BlockFigures:
+) -> GraphFigures:
     """The figures from a block's kept nodes ([N] position, relevance) and edges ([E] source, target, weight)."""
     strength, size = weight.abs().double(), relevance.abs().double()
     total, mass = float(strength.sum()), float(size.sum())
     edges = len(weight)
     last = max(int(position.max()) if len(position) else 0, 1)
-    return BlockFigures(
+    return GraphFigures(
         layer=layer,
         nodes=len(position),
         edges=edges,

@@ -7,17 +7,34 @@ last state from the embeddings, say.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from typing import Protocol
 
 import torch
 from torch import Tensor
 from torch.autograd.graph import GradientEdge
 
-from ..engine import Engine
-from ..pair import Pair
+from ..decoder.decoder import Decoder
+from ..pair import Pair, without_padding
 from ..rules.mode import Observer
-from ..sweep.assemble import without_padding
 from ..sweep.objectives import passes
-from ..sweep.sweep import Batch, LocalGraph, relevance_of
+from ..sweep.sweep import Batch, MemoryMode, Sweep, relevance_of
+from ..sweep.visitor import LocalGraph, Pulled, Visitor
+
+
+class Runner(Protocol):
+    """What jumps need of the engine, which stands above them."""
+
+    decoder: Decoder
+
+    def prepared(self, input_ids: Sequence[int]) -> AbstractContextManager[None]:
+        """The model as it is explained."""
+
+    def sweep(self, memory: MemoryMode, visitor: Visitor | None = None) -> Sweep:
+        """A sweep under the rules."""
+
+    def stretch(self, input_ids: Sequence[int], first: int, last: int) -> tuple[Tensor, Tensor]:
+        """Some blocks in one autograd graph: its leaf and its output."""
 
 
 class _Gradients:
@@ -33,18 +50,16 @@ class _Gradients:
     def wanted(self, local: LocalGraph) -> list[Tensor | GradientEdge]:
         return []
 
-    def visit(
-        self, block: int, turn: int, local: LocalGraph, gy: Tensor, gx: Tensor, gradients: Sequence[Tensor | None]
-    ) -> None:
-        if block == self.block:
-            self.at = gy
+    def visit(self, pulled: Pulled) -> None:
+        if pulled.block == self.block:
+            self.at = pulled.at_output
 
 
-def jump_edges(engine: Engine, pair: Pair, first: int, last: int, rows: Sequence[int]) -> Tensor:
+def jump_edges(engine: Runner, pair: Pair, first: int, last: int, rows: Sequence[int]) -> Tensor:
     """Relevance that flows from the input of block ``first`` to the output of block ``last``, for some receiving tokens.
 
     Args:
-        engine: Under ``attnlrp`` or ``cplrp``.
+        engine: An :class:`~lm_eval_attrib.lrp.Engine` under ``attnlrp`` or ``cplrp``.
         pair: What is explained; one pass (not ``sequence``). n counts its tokens without padding.
         first, last: Blocks, first ≤ last.
         rows: Receiving tokens j, k of them.

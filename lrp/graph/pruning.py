@@ -8,7 +8,7 @@ from typing import Literal, Protocol, TypeAlias
 import torch
 from torch import Tensor
 
-from ..mixers.attention_edges import BlockEdges
+from ..mixers.edges import BlockEdges
 
 PruneMode: TypeAlias = Literal["mass", "global"]
 

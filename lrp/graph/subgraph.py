@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .figures import BlockFigures, block_figures
+from .figures import GraphFigures, block_figures
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ class Graph:
             position = path[-1].source
         return path
 
-    def figures(self) -> list[BlockFigures]:
+    def figures(self) -> list[GraphFigures]:
         """Figures of every block (method.md, 4)."""
         found = []
         for block in range(self.depth):

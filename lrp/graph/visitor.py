@@ -1,4 +1,4 @@
-"""The attribution graph: what each block's closed-form edges come to, before and after pruning (method.md, 4)."""
+"""Builds the graph of every pass while the sweep goes down: edges, heads and neurons of each block (method.md, 4)."""
 
 from __future__ import annotations
 
@@ -9,50 +9,15 @@ import torch
 from torch import Tensor
 from torch.autograd.graph import GradientEdge
 
-from ..attribution import Units
-from ..mixers.attention import AttentionObserver, Eager, heads_first, linear_part
-from ..mixers.attention_edges import BlockEdges
-from ..mixers.byproducts import head_tensors
-from ..sweep.sweep import LocalGraph, relevance_of
-from .pruning import KeptEdges, PruneMode, pruned_edges
-from .subgraph import Graph
-
-#: Entries of one block's matrix that are held at once, rather than computed a second time for the second pass.
-HELD_ENTRIES = 1 << 26
-
-
-@dataclass(frozen=True)
-class GraphRequest:
-    """How to build a graph.
-
-    Attributes:
-        edges: Whether to compute edges at all (False: heads and neurons only).
-        prune: Prune each block as its turn comes and keep nothing else: memory for one block's matrix at most. False keeps
-            what every block's matrix can be computed from, O(n · d · L).
-        nodes: Nodes with |R| below it are dropped (nats).
-        mode: ``mass``: per block, the largest edges that hold ``share`` of Σ|A|; ``global``: |A| > ``threshold``.
-        share: For ``mass``.
-        threshold: For ``global``.
-        units: Most heads, and most neurons, kept in each block, largest |relevance| first.
-        middle: Also keep the relevance of the states between attention and MLP.
-        held: Entries of a block's matrix held at once; larger blocks are computed twice, in tiles.
-    """
-
-    edges: bool = True
-    prune: bool = False
-    nodes: float = 0.01
-    mode: PruneMode = "mass"
-    share: float = 0.85
-    threshold: float = 0.01
-    units: int = 64
-    middle: bool = False
-    held: int = HELD_ENTRIES
-
-    def __post_init__(self) -> None:
-        if self.mode not in ("mass", "global"):
-            raise ValueError(f"Unknown pruning mode {self.mode!r}; known: mass, global.")
-        if not 0 < self.share <= 1:
-            raise ValueError(f"share must lie in (0, 1], not {self.share}.")
+from ..mixers.edges import BlockEdges
+from ..mixers.mixing import Mixing, heads_first, linear_part
+from ..mixers.observer import BlockObserver
+from ..sweep.sweep import relevance_of
+from ..sweep.visitor import LocalGraph, Pulled
+from .attribution_graph import AttributionGraph, sink, subgraph
+from .pruning import KeptEdges, pruned_edges
+from .request import GraphRequest
+from .units import Units, largest_units
 
 
 @dataclass
@@ -65,6 +30,20 @@ class _Collected:
     neurons: list[Units] = field(default_factory=list)
     kept: list[KeptEdges] = field(default_factory=list)
     alive: Tensor | None = None
+
+
+@dataclass
+class _Seen:
+    """One block's by-products with their gradients, for every prompt of the batch.
+
+    ``calls`` pairs each mixing call with the gradients at its sources; ``parts`` are the linear parts of what entered it, none
+    where no bias adds anything.
+    """
+
+    calls: list[tuple[Mixing, Sequence[Tensor | None]]]
+    neurons: tuple[Tensor, Tensor] | None
+    middle: tuple[Tensor, Tensor] | None
+    parts: list[Sequence[Tensor]]
 
 
 class GraphVisitor:
@@ -80,59 +59,40 @@ class GraphVisitor:
     def __init__(self, request: GraphRequest, rule: str, lengths: Sequence[int], biased: dict[int, bool]) -> None:
         self.request, self.rule, self.lengths, self._biased = request, rule, lengths, biased
         self._found: dict[tuple[int, int], _Collected] = {}
-        self._linear: list[tuple[Tensor, Tensor]] = []
+        self._linear: list[Sequence[Tensor]] = []
         self._linear_of: int | None = None  # the block; its graph itself must not be kept alive
 
     # --- the sweep's side ---------------------------------------------------------------------------------------
 
-    def observer(self, block: int) -> AttentionObserver:
+    def observer(self, block: int) -> BlockObserver:
         """A fresh collector of the block's by-products."""
-        return AttentionObserver()
+        return BlockObserver(len(self.lengths))
 
     def wanted(self, local: LocalGraph) -> list[Tensor | GradientEdge]:
-        """Attention outputs (and scores), neurons, the state between attention and MLP."""
+        """Sources of every mixing call, neurons, the state between attention and MLP."""
         seen = _observed(local)
         sources = [source for call in seen.calls for source in call.sources]
-        extra = [] if seen.neurons is None else [seen.neurons]
-        middle = _middle(seen, local) if self.request.middle else None
-        return [*sources, *extra, *([] if middle is None else [middle])]
+        others = (seen.neurons, self._middle(local))
+        return [*sources, *(tensor for tensor in others if tensor is not None)]
 
-    def visit(
-        self, block: int, turn: int, local: LocalGraph, gy: Tensor, gx: Tensor, gradients: Sequence[Tensor | None]
-    ) -> None:
+    def visit(self, pulled: Pulled) -> None:
         """One block of one turn, for every prompt of the batch."""
-        seen = _observed(local)
-        waiting = list(gradients)
-        upstream: list[tuple[Tensor | None, Tensor | None]] = []
-        for call in seen.calls:
-            at_output = waiting.pop(0)
-            upstream.append((at_output, waiting.pop(0) if isinstance(call, Eager) else None))
-        at_neurons = waiting.pop(0) if seen.neurons is not None else None
-        middle = _middle(seen, local) if self.request.middle else None
-        at_middle = waiting.pop(0) if middle is not None else None
-        linear = self._linear_parts(block, local, seen) if self.request.edges else []
-        relevance = relevance_of(local.x, gx)
-        batch = local.x.shape[0]
+        seen = self._with_gradients(pulled)
+        relevance = relevance_of(pulled.local.x, pulled.at_input)
         for prompt, n in enumerate(self.lengths):
-            found = self._found.setdefault((turn, prompt), _Collected())
-            calls = [
-                head_tensors(call, at_output, at_scores, parts, prompt, n, batch)
-                for call, (at_output, at_scores), parts in zip(
-                    seen.calls, upstream, linear or [(None, None)] * len(seen.calls), strict=True
-                )
-                if at_output is not None and self.request.edges
-            ]
-            outgoing = gy[prompt, :n]
-            edges = BlockEdges(calls, relevance[prompt, :n], (outgoing != 0).any(-1), self.rule)
+            found = self._found.setdefault((pulled.turn, prompt), _Collected())
+            active = (pulled.at_output[prompt, :n] != 0).any(-1)
             if self.request.prune and found.alive is None:
-                found.alive = _sink(edges.active)
-            rows = found.alive
-            found.heads.append(self._heads(seen, upstream, prompt, n, batch, rows))
-            found.neurons.append(self._neurons(seen.neurons, at_neurons, prompt, n, batch, rows))
-            found.middles.append(
-                None if middle is None or at_middle is None else relevance_of(middle, at_middle)[prompt, :n].cpu()
-            )
+                found.alive = sink(active)
+            found.heads.append(self._heads(seen, prompt, n, found.alive))
+            found.neurons.append(self._neurons(seen, prompt, n, found.alive))
+            found.middles.append(None if seen.middle is None else relevance_of(*seen.middle)[prompt, :n].cpu())
             if self.request.edges:
+                calls = [
+                    call.of_prompt(gradients, parts, prompt, n, self.rule)
+                    for (call, gradients), parts in zip(seen.calls, seen.parts, strict=True)
+                ]
+                edges = BlockEdges([call for call in calls if call is not None], relevance[prompt, :n], active)
                 self._keep(found, edges)
 
     def collect(
@@ -145,11 +105,33 @@ class GraphVisitor:
             return None, heads, neurons
         pruned = None
         if self.request.prune:
-            pruned = _subgraph(found.kept[::-1], layers, self.request.nodes)
+            pruned = subgraph(found.kept[::-1], layers, self.request.nodes)
         middles = found.middles[::-1]
         return AttributionGraph(layers, found.blocks[::-1], pruned, middles, heads, neurons), heads, neurons
 
     # --- parts -------------------------------------------------------------------------------------------------------
+
+    def _with_gradients(self, pulled: Pulled) -> _Seen:
+        """What was observed, each with its own of the gradients that :meth:`wanted` asked for."""
+        observed = _observed(pulled.local)
+        waiting = iter(pulled.wanted)
+        calls: list[tuple[Mixing, Sequence[Tensor | None]]] = [
+            (call, [next(waiting) for _ in call.sources]) for call in observed.calls
+        ]
+
+        def with_gradient(tensor: Tensor | None) -> tuple[Tensor, Tensor] | None:
+            gradient = None if tensor is None else next(waiting)
+            return None if tensor is None or gradient is None else (tensor, gradient)
+
+        neurons, middle = with_gradient(observed.neurons), with_gradient(self._middle(pulled.local))
+        return _Seen(calls, neurons, middle, self._parts(pulled, observed) if self.request.edges else [])
+
+    def _middle(self, local: LocalGraph) -> Tensor | None:
+        """The first sum of the block's input with something, unless that is the block's output (a parallel block)."""
+        for first, second, total in _observed(local).sums if self.request.middle else ():
+            if (first is local.x or second is local.x) and total.shape == local.x.shape:
+                return None if total is local.y else total
+        return None
 
     def _keep(self, found: _Collected, edges: BlockEdges) -> None:
         """Either the block's edges as they can be computed, or its pruned edges and the nodes from which they come."""
@@ -160,172 +142,56 @@ class GraphVisitor:
         found.alive = torch.zeros_like(found.alive)
         found.alive[found.kept[-1][0].to(found.alive.device)] = True
 
-    def _linear_parts(
-        self, block: int, local: LocalGraph, seen: AttentionObserver
-    ) -> list[tuple[Tensor | None, Tensor | None]]:
-        """k̃ and ṽ of every call; None where no bias adds anything, so that they are k and v themselves."""
-        if self._linear_of == block:
-            return list(self._linear)
-        self._linear_of = block
-        self._linear = []
-        if self._biased.get(block) is not False and seen.calls:
-            tensors = [tensor for call in seen.calls for tensor in (call.key, call.value)]
-            parts = linear_part(tensors, local.x)
-            if block not in self._biased:
-                self._biased[block] = any(_differs(part, tensor) for part, tensor in zip(parts, tensors, strict=True))
-            if self._biased[block]:
-                self._linear = list(zip(parts[::2], parts[1::2], strict=True))
-        return list(self._linear)
+    def _parts(self, pulled: Pulled, observed: BlockObserver) -> list[Sequence[Tensor]]:
+        """For each call the linear parts of what entered it; none where no bias adds anything, so that it is its own."""
+        if self._linear_of != pulled.block:
+            self._linear_of = pulled.block
+            self._linear = self._linear_parts(pulled, observed)
+        return self._linear
 
-    def _heads(
-        self,
-        seen: AttentionObserver,
-        upstream: Sequence[tuple[Tensor | None, Tensor | None]],
-        prompt: int,
-        n: int,
-        batch: int,
-        rows: Tensor | None,
-    ) -> Units:
+    def _linear_parts(self, pulled: Pulled, observed: BlockObserver) -> list[Sequence[Tensor]]:
+        block = pulled.block
+        none: list[Sequence[Tensor]] = [() for _ in observed.calls]
+        tensors = [tensor for call in observed.calls for tensor in call.entering]
+        if self._biased.get(block) is False or not tensors:
+            return none
+        parts = linear_part(tensors, pulled.local.x)
+        if block not in self._biased:
+            self._biased[block] = any(_differs(part, tensor) for part, tensor in zip(parts, tensors, strict=True))
+        if not self._biased[block]:
+            return none
+        waiting = iter(parts)
+        return [[next(waiting) for _ in call.entering] for call in observed.calls]
+
+    def _heads(self, seen: _Seen, prompt: int, n: int, rows: Tensor | None) -> Units:
         """Relevance o·u of every head, at the tokens ``rows`` [n] of the kept subgraph (None: at all)."""
+        batch = len(self.lengths)
         parts = [
-            relevance_of(heads_first(call.output, batch)[prompt, :, :n], heads_first(at, batch)[prompt, :, :n])
-            for call, (at, _) in zip(seen.calls, upstream, strict=True)
-            if at is not None
+            relevance_of(*(heads_first(x, batch)[prompt, :, :n] for x in (call.output, gradients[0])))
+            for call, gradients in seen.calls
+            if gradients[0] is not None
         ]
-        return _units(torch.cat(parts).mT if parts else None, rows, self.request.units)
+        return largest_units(torch.cat(parts).mT if parts else None, rows, self.request.units)
 
-    def _neurons(
-        self, neurons: Tensor | None, at: Tensor | None, prompt: int, n: int, batch: int, rows: Tensor | None
-    ) -> Units:
+    def _neurons(self, seen: _Seen, prompt: int, n: int, rows: Tensor | None) -> Units:
         """Relevance activation·gradient of the neurons that enter the down projection; none for a mixture's experts."""
-        if neurons is None or at is None or neurons.numel() % (batch * neurons.shape[-1]):
-            return _units(None, None, 0)
-        width = neurons.shape[-1]
-        states, gradient = neurons.detach().reshape(batch, -1, width), at.reshape(batch, -1, width)
+        batch = len(self.lengths)
+        if seen.neurons is None or seen.neurons[0].numel() % (batch * seen.neurons[0].shape[-1]):
+            return largest_units(None, None, 0)
+        states, gradient = (x.detach().reshape(batch, -1, x.shape[-1]) for x in seen.neurons)
         if states.shape[1] < n:
-            return _units(None, None, 0)
+            return largest_units(None, None, 0)
         wide = torch.promote_types(states.dtype, torch.float32)
-        return _units(states[prompt, :n].to(wide) * gradient[prompt, :n].to(wide), rows, self.request.units)
+        relevance = states[prompt, :n].to(wide) * gradient[prompt, :n].to(wide)
+        return largest_units(relevance, rows, self.request.units)
 
 
-class AttributionGraph:
-    """The graph of one prediction, before pruning.
-
-    Node ``(l, i)`` is the hidden state of token i after block l (−1: the embeddings); an edge of block l leads from
-    ``(l − 1, i)`` to ``(l, j)``.
-
-    Attributes:
-        layers: [L + 1, n] relevance of all nodes.
-        pruned: The subgraph, if it was pruned on the way down (then matrices are not kept).
-        middles: For each block the relevance [n] between attention and MLP, if asked for and the block has such a state.
-    """
-
-    def __init__(
-        self,
-        layers: Tensor,
-        blocks: Sequence[BlockEdges],
-        pruned: Graph | None = None,
-        middles: Sequence[Tensor | None] = (),
-        heads: Sequence[Units] = (),
-        neurons: Sequence[Units] = (),
-    ) -> None:
-        self.layers, self._blocks, self.pruned, self.middles = layers, list(blocks), pruned, list(middles)
-        self.heads, self.neurons = tuple(heads), tuple(neurons)
-
-    def _block(self, layer: int) -> BlockEdges:
-        if not self._blocks:
-            raise ValueError(
-                "This graph was pruned while it was built and keeps no matrices; attribute(graph=True) keeps them."
-            )
-        return self._blocks[layer]
-
-    def matrix(self, layer: int) -> Tensor:
-        """[n, n] edges of block ``layer`` before pruning: row = receiving token, column = giving token."""
-        return self._block(layer).matrix()[0].cpu()
-
-    def shares(self, layer: int) -> tuple[Tensor, Tensor]:
-        """The value-path (OV) and key-path (QK) parts of the off-diagonal edges, each [n, n]."""
-        _, ov, qk = self._block(layer).matrix()
-        return ov.cpu(), qk.cpu()
-
-    def per_head(self, layer: int) -> tuple[Tensor, Tensor]:
-        """OV and QK edges of every head, each [heads, n, n]; the diagonal is what attention gives a token itself."""
-        ov, qk = self._block(layer).per_head()
-        return ov.cpu(), qk.cpu()
-
-    def middle(self, layer: int) -> tuple[Tensor, Tensor]:
-        """The block split after attention: [n, n] edges input → middle, and [n] relevance middle → output (diagonal).
-
-        Raises:
-            ValueError: not asked for (``GraphRequest(middle=True)``), or a parallel block, which has no middle.
-        """
-        relevance = self.middles[layer] if self.middles else None
-        if relevance is None:
-            raise ValueError(
-                f"Block {layer} has no state between attention and MLP to split at: ask for it with GraphRequest(middle=True); "
-                "a block whose attention and MLP run in parallel has none."
-            )
-        return self.matrix(layer), relevance
-
-    def prune(self, nodes: float = 0.01, mode: PruneMode = "mass", share: float = 0.85, threshold: float = 0.01) -> Graph:
-        """The subgraph of nodes with |R| ≥ ``nodes`` and the edges kept by ``mode``, connected to the prediction.
-
-        Args:
-            nodes: Smallest |relevance| of a node, in nats.
-            mode: ``mass``: per block, the largest edges that together hold ``share`` of Σ|A|; ``global``: |A| > ``threshold``.
-        """
-        request = GraphRequest(nodes=nodes, mode=mode, share=share, threshold=threshold)
-        alive = _sink(self.layers[-1])
-        kept = []
-        for layer in range(len(self.layers) - 2, -1, -1):
-            block = self._block(layer)
-            edges = pruned_edges(block, alive.to(block.relevance.device), request)
-            kept.append(edges)
-            alive = torch.zeros_like(alive)
-            alive[edges[0].cpu()] = True
-        return _subgraph(kept[::-1], self.layers, nodes)
-
-
-# --- helpers ---------------------------------------------------------------------------------------------------------------
-
-
-def _observed(local: LocalGraph) -> AttentionObserver:
-    assert isinstance(local.observer, AttentionObserver)
+def _observed(local: LocalGraph) -> BlockObserver:
+    assert isinstance(local.observer, BlockObserver)
     return local.observer
-
-
-def _middle(seen: AttentionObserver, local: LocalGraph) -> Tensor | None:
-    """The first sum of the block's input with something, unless that is the block's output (a parallel block)."""
-    for first, second, total in seen.sums:
-        if (first is local.x or second is local.x) and total.shape == local.x.shape:
-            return None if total is local.y else total
-    return None
 
 
 def _differs(part: Tensor, whole: Tensor) -> bool:
     """Whether the linear part is not the whole, beyond what the dtype's rounding explains."""
     tolerance = {torch.float64: 1e-9, torch.float32: 1e-4}.get(whole.dtype, 3e-2)
     return bool((part - whole).abs().max() > tolerance * whole.abs().max())
-
-
-def _sink(tokens: Tensor) -> Tensor:
-    """[n] bool: the explained position, the last token."""
-    alive = torch.zeros(tokens.shape, dtype=torch.bool, device=tokens.device)
-    alive[-1] = True
-    return alive
-
-
-def _units(relevance: Tensor | None, rows: Tensor | None, most: int) -> Units:
-    """The largest entries of [n, units] by |relevance|, in the given rows."""
-    if relevance is None or relevance.numel() == 0:
-        empty = torch.zeros(0, dtype=torch.long)
-        return Units(empty, empty, torch.zeros(0))
-    flat = (relevance if rows is None else relevance * rows[:, None]).flatten()
-    best = flat.abs().topk(min(most, flat.numel())).indices
-    best = best[flat[best] != 0]
-    return Units((best // relevance.shape[1]).cpu(), (best % relevance.shape[1]).cpu(), flat[best].cpu())
-
-
-def _subgraph(kept: Sequence[KeptEdges], layers: Tensor, nodes: float) -> Graph:
-    """The kept edges of all blocks (first to last) and the nodes they touch, with the sink."""
-    return Graph.connected(kept, layers.float(), nodes)

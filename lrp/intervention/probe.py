@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
 from ...errors import ArgumentError
-from ..decoder.blocks import Decoder, quiet
+from ..decoder.decoder import Decoder
+from ..decoder.head import keeps_logits
+from ..decoder.implementation import quiet
 from ..pair import Pair
 from .interventions import Masking, Variant, intervene
 
@@ -65,7 +66,7 @@ class Probe:
         self.rows = 0
         self._decoder = Decoder(model)
         self.batch_tokens = batch_tokens or _BATCH_TOKENS.get(self._decoder.device.type, _BATCH_TOKENS_ELSEWHERE)
-        self._keeps_logits = "logits_to_keep" in inspect.signature(model.forward).parameters
+        self._keeps_logits = keeps_logits(model)
 
     def __call__(self, variants: Sequence[Variant]) -> Tensor:
         """[variants] Δℓ in nats under each variant, float32 (float64 for a float64 model), on the CPU.

@@ -14,7 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from ...errors import AttribError
-from ..decoder.blocks import BlockCall, Decoder
+from ..decoder.blocks import BlockCall
+from ..decoder.decoder import Decoder
 from ..decoder.rows import replay_rows
 from ..rules.activations import Activations
 from ..rules.mode import RuleMode

@@ -15,7 +15,7 @@ import psutil
 import torch
 from torch import nn
 
-from ..decoder.blocks import Decoder
+from ..decoder.decoder import Decoder
 from ..decoder.streaming import streamed_bytes
 from ..sweep.sweep import MEMORY_MODES, MemoryMode
 from .costs import CostCounter, Costs

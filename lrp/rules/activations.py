@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from .functions import Pointwise, applied, quotient
-from .tables import GATE, Function
+from .rule import GATE, Function
 
 
 class _Recorder(TorchFunctionMode):

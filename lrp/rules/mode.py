@@ -16,7 +16,8 @@ from torch.overrides import TorchFunctionMode, resolve_name
 
 from ...errors import NoRule
 from .activations import Activations
-from .tables import GATE, Function, Rule, UnknownUse, linear
+from .rule import GATE, Function, Rule, UnknownUse
+from .tables import linear
 
 
 class Observer(Protocol):
@@ -60,7 +61,7 @@ def _holds_numbers(value: object) -> bool:
     return isinstance(value, Tensor) and (value.is_floating_point() or value.is_complex())
 
 
-def name_of(function: Function) -> str:
+def operation_name(function: Function) -> str:
     """A readable name: ``torch.Tensor.exp``."""
     return resolve_name(function) or getattr(function, "__qualname__", None) or repr(function)
 
@@ -112,7 +113,7 @@ class RuleMode(TorchFunctionMode):
         except UnknownUse as use:
             raise self._refusal(func, f" as {use}") from None
         if self._counts is not None:
-            self._counts[name_of(func), getattr(rule, "__qualname__", "rule").split(".")[0]] += 1
+            self._counts[operation_name(func), getattr(rule, "__qualname__", "rule").split(".")[0]] += 1
         if self._observer is not None:
             if func in self._watched:
                 self._observer.observe(getattr(func, "__name__", ""), args, kwargs, output)
@@ -139,9 +140,9 @@ class RuleMode(TorchFunctionMode):
         module = self._stack[-1] if self._stack else None
         place = f"{self._names.get(module, '?')} ({type(module).__name__})" if module is not None else "the model"
         return NoRule(
-            f"{name_of(func)}{use}, met in {place}, has no relevance rule. Relevance through it would be a guess, so nothing "
-            "is attributed. Known operations are in lm_eval_attrib.lrp.rules.tables; a new one needs a row there with a test "
-            "against a slow reference. attrib_rule=gradient works with any operation."
+            f"{operation_name(func)}{use}, met in {place}, has no relevance rule. Relevance through it would be a guess, so "
+            "nothing is attributed. Known operations are in lm_eval_attrib.lrp.rules.tables; a new one needs a row there with "
+            "a test against a slow reference. attrib_rule=gradient works with any operation."
         )
 
     # Module hooks are global to torch, not attached to the model, and live only inside the context. The mode is its thread's

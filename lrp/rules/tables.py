@@ -11,40 +11,19 @@ normalisers constant).
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from . import operations as op
-from .functions import FusedNorm, HalfProduct, Pointwise, Ratio, applied, in_float32, quotient, scale_gradient
+from .functions import FusedNorm, applied, in_float32, scale_gradient
+from .pointwise import clamp, constant, constant_deviation, dropout, gate, gelu, piecewise_linear, pointwise, power
+from .products import added_product, einsum, in_place, product_half, product_value, quotient_of
+from .rule import GATE, Function, Rule, UnknownUse, carries, mark
 
-Function = Callable[..., Any]
-Rule = Callable[[Function, tuple[Any, ...], dict[str, Any]], Any]
-
-#: Tensors that came out of an activation function or a gate carry this attribute: CP-LRP sends a product's whole relevance
-#: to the other factor, and the graph finds MLP neurons by it.
-GATE = "_lrp_gate"
-
-
-class UnknownUse(Exception):
-    """An operation that has a rule was used in a way the rule does not cover; the text says how."""
-
-
-def _carries(x: object) -> bool:
-    return isinstance(x, Tensor) and x.requires_grad
-
-
-def _constant(x: Any) -> Any:
-    return x.detach() if isinstance(x, Tensor) else x
-
-
-def _mark(x: Tensor) -> Tensor:
-    setattr(x, GATE, True)
-    return x
-
+_LERP = {torch.lerp, Tensor.lerp}
 
 # --- linear: the gradient is the rule (ε-LRP with ε = 0; arXiv 2502.15886) -------------------------------------------
 
@@ -57,7 +36,7 @@ def linear(function: Function, args: tuple[Any, ...], kwargs: dict[str, Any]) ->
 def linear_map(function: Function, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """Linear maps by weights: the plain gradient. By weights that are activations themselves they are products: unknown."""
     names = ("start", "end", "weight") if function in _LERP else ("input", "weight")
-    if _carries({**dict(zip(names, args, strict=False)), **kwargs}.get("weight")):
+    if carries({**dict(zip(names, args, strict=False)), **kwargs}.get("weight")):
         raise UnknownUse("a map whose weight is an activation")
     return function(*args, **kwargs)
 
@@ -65,203 +44,7 @@ def linear_map(function: Function, args: tuple[Any, ...], kwargs: dict[str, Any]
 def same_gate(function: Function, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """CP-LRP: what reshapes or casts the outcome of an activation function leaves it one."""
     output = function(*args, **kwargs)
-    return _mark(output) if args and hasattr(args[0], GATE) and isinstance(output, Tensor) else output
-
-
-# --- constants -------------------------------------------------------------------------------------------------------
-
-
-def constant(function: Function, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """Normalisers and other statistics of activations: no relevance flows into them (AttnLRP eq. 17)."""
-    return function(*map(_constant, args), **{name: _constant(value) for name, value in kwargs.items()})
-
-
-def constant_deviation(function: Function, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Tensor, Tensor]:
-    """Deviation and mean in one call: the first is a normaliser, the second linear (AttnLRP appendix A.2.3)."""
-    deviation, mean = function(*args, **kwargs)
-    return deviation.detach(), mean
-
-
-def gate(function: Function, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """A gate with f(0) ≠ 0 (sigmoid): a constant factor of what it gates."""
-    return _mark(constant(function, args, kwargs))
-
-
-# --- pointwise non-linearities with f(0) = 0: g · f(x)/x ---------------------------------------------------------------
-
-
-def _gelu_ratio(x: Tensor) -> Tensor:
-    return 0.5 * torch.erfc(x * -math.sqrt(0.5))
-
-
-def _gelu_tanh_ratio(x: Tensor) -> Tensor:
-    # ½(1 + tanh u) = σ(2u): without the cancellation of 1 + tanh u in the negative tail.
-    return torch.sigmoid(2 * math.sqrt(2 / math.pi) * (x + 0.044715 * x * x * x))
-
-
-def pointwise(ratio: Ratio | None = None, *, marks: bool = True) -> Rule:
-    """The rule of one elementwise function: ``ratio`` is f(x)/x in closed form; None divides, with the limit at 0."""
-
-    def rule(function: Function, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
-        kwargs = {**kwargs, "inplace": False} if "inplace" in kwargs else kwargs
-        x = kwargs.pop("input", None) if not args else args[0]
-        rest = args[1:]
-
-        def value(x: Tensor) -> Tensor:
-            result: Tensor = function(x, *rest, **kwargs)
-            return result
-
-        output = applied(Pointwise, x, value, ratio or quotient(value))
-        return _mark(output) if marks else output
-
-    return rule
-
-
-def gelu(function: Function, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
-    """GELU in both its forms: Φ(x), or σ(2u) for the tanh approximation."""
-    approximate = kwargs.get("approximate", args[1] if len(args) > 1 else "none")
-    ratio = in_float32(_gelu_tanh_ratio if approximate == "tanh" else _gelu_ratio)
-    output: Tensor = pointwise(ratio)(function, args, kwargs)
-    return output
-
-
-def power(function: Function, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
-    """x^k: f(x)/x = x^(k−1) is the derivative over k. Roots and negative powers are normalisers: constants."""
-    exponent = 2 if function in _SQUARES else (*args, *kwargs.values())[1]
-    if isinstance(exponent, Tensor) and exponent.numel() == 1 and not exponent.requires_grad:
-        exponent = exponent.item()
-    if not isinstance(exponent, (int, float)):
-        raise UnknownUse("a power whose exponent is a tensor")
-    if exponent < 1:
-        constant_result: Tensor = constant(function, args, kwargs)
-        return constant_result
-    output = scale_gradient(function(*args, **kwargs), 1.0 / exponent)
-    return _mark(output) if args and hasattr(args[0], GATE) else output
-
-
-def clamp(function: Function, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
-    """Clipping: a pointwise function where 0 lies within its bounds."""
-    names = ("input", "max") if function in _CLAMP_MAX else ("input", "min", "max")
-    bounds = {**dict(zip(names, args, strict=False)), **kwargs}
-    low, high = bounds.get("min"), bounds.get("max")
-    if any(_carries(bound) for bound in (low, high)):
-        raise UnknownUse("a clamp whose bounds carry gradient")
-    if (low is not None and float(low) > 0) or (high is not None and float(high) < 0):
-        # A floor above 0 guards a divisor (a norm or a sum of weights): a statistic.
-        constant_result: Tensor = constant(function, args, kwargs)
-        return constant_result
-    output: Tensor = pointwise(marks=False)(function, args, kwargs)
-    return output
-
-
-def piecewise_linear(function: Function, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """ReLU and the absolute value: f(x)/x is the derivative itself."""
-    return _mark(function(*args, **kwargs))
-
-
-# --- products of two activations ---------------------------------------------------------------------------------------
-
-
-def _operands(args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Any]:
-    return [*args, *kwargs.values()]
-
-
-def product_half(function: Function, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """Bilinear operations: half of the relevance to each factor (AttnLRP eq. 15, uniform rule)."""
-    operands = _operands(args, kwargs)
-    if sum(map(_carries, operands)) < 2:
-        output = function(*args, **kwargs)
-    elif function in _ELEMENTWISE and not kwargs and args[0].shape == args[1].shape and args[0].dtype == args[1].dtype:
-        output = applied(HalfProduct, args[0], args[1], function)
-    else:
-        output = function(*map(_halved, args), **{name: _halved(value) for name, value in kwargs.items()})
-    return _mark(output) if any(hasattr(x, GATE) for x in operands) else output
-
-
-def _halved(x: Any) -> Any:
-    return scale_gradient(x, 0.5) if isinstance(x, Tensor) else x
-
-
-def product_value(function: Function, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """CP-LRP: all of the relevance to the value branch; the factor that came out of an activation function is constant.
-
-    Where neither or both did, there is no value branch to name, and half goes to each.
-    """
-    carrying = [x for x in _operands(args, kwargs) if _carries(x)]
-    gates = [x for x in carrying if hasattr(x, GATE)]
-    if len(carrying) == 2 and len(gates) == 1:
-        args = tuple(x.detach() if x is gates[0] else x for x in args)
-        kwargs = {name: x.detach() if x is gates[0] else x for name, x in kwargs.items()}
-        return _mark(function(*args, **kwargs))
-    return product_half(function, args, kwargs)
-
-
-def einsum(function: Function, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """A contraction of two operands is a product; of more, unknown."""
-    operands = list(args[1]) if len(args) == 2 and isinstance(args[1], (list, tuple)) else list(args[1:])
-    carrying = sum(map(_carries, operands))
-    if carrying > 2:
-        raise UnknownUse("an einsum of more than two activations")
-    if carrying == 2:
-        operands = [_halved(x) for x in operands]
-    return function(args[0], *operands, **kwargs)
-
-
-def added_product(function: Function, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """baddbmm, addmm, addcmul and their like: a sum of one term and a product of the next two."""
-    term, first, second = args[:3] if len(args) >= 3 else (args[0], *_product_arguments(args, kwargs))
-    if _carries(first) and _carries(second):
-        first, second = scale_gradient(first, 0.5), scale_gradient(second, 0.5)
-        kwargs = {name: value for name, value in kwargs.items() if name in ("beta", "alpha", "value", "out")}
-        return function(term, first, second, *args[3:], **kwargs)
-    return function(*args, **kwargs)
-
-
-def _product_arguments(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Any]:
-    named = [kwargs[name] for name in ("batch1", "mat1", "tensor1", "batch2", "mat2", "tensor2") if name in kwargs]
-    first, second = (*args[1:], *named)
-    return first, second
-
-
-def quotient_of(function: Function, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """Division. By a constant: linear. By an activation's own sum (a router's renormalisation): the plain gradient.
-
-    Norms written out in Python divide by a root or a standard deviation, which :func:`constant` has already cut off.
-    """
-    divisor = args[1] if len(args) > 1 else kwargs.get("other")
-    if isinstance(divisor, Tensor) and divisor.requires_grad and not _is_own_sum(divisor):
-        raise UnknownUse("a division by an activation that is neither a root, a deviation nor a sum")
-    return function(*args, **kwargs)
-
-
-def _is_own_sum(divisor: Tensor) -> bool:
-    node = divisor.grad_fn
-    for _ in range(4):  # a sum, perhaps plus ε, cast or expanded
-        if node is None:
-            return False
-        if type(node).__name__.startswith("SumBackward"):
-            return True
-        node = node.next_functions[0][0] if node.next_functions else None
-    return False
-
-
-def in_place(twin: Function, rule: Rule) -> Rule:
-    """The rule of an operation that changes its first argument, from that of its ``twin`` that does not.
-
-    The argument itself must change: models ignore the returned value (OLMo's ``query.clamp_``).
-    """
-
-    def changed(function: Function, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        if sum(map(_carries, _operands(args, kwargs))) == 1 and twin is torch.mul:
-            return function(*args, **kwargs)
-        before = args[0].clone()
-        if hasattr(args[0], GATE):
-            _mark(before)
-        after = rule(twin, (before, *args[1:]), kwargs)
-        args[0].copy_(after)
-        return _mark(args[0]) if hasattr(after, GATE) else args[0]
-
-    return changed
+    return mark(output) if args and hasattr(args[0], GATE) and isinstance(output, Tensor) else output
 
 
 # --- attention ---------------------------------------------------------------------------------------------------------
@@ -282,7 +65,7 @@ def attention(query_key: float, value: float) -> Rule:
     def rule(function: Function, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         names = ("query", "key", "value", "attn_mask", "dropout_p", "is_causal", "scale", "enable_gqa")
         call = {**dict(zip(names, args, strict=False)), **kwargs, "dropout_p": 0.0}
-        if _carries(call.get("attn_mask")):
+        if carries(call.get("attn_mask")):
             raise UnknownUse("an attention mask that carries gradient")
         for name in ("query", "key"):
             call[name] = scale_gradient(call[name], query_key) if query_key else call[name].detach()
@@ -290,11 +73,6 @@ def attention(query_key: float, value: float) -> Rule:
         return function(**call)
 
     return rule
-
-
-def dropout(function: Function, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """Off."""
-    return args[0] if args else kwargs["input"]
 
 
 # --- normalisation as one call -----------------------------------------------------------------------------------------
@@ -320,11 +98,6 @@ def _fused_norm(function: Function, call: dict[str, Any], centre: bool, eps: flo
 
 
 # --- the tables ---------------------------------------------------------------------------------------------------------
-
-_SQUARES = {torch.square, torch.Tensor.square}
-_ELEMENTWISE = {torch.mul, Tensor.mul, Tensor.__mul__, Tensor.__rmul__, torch.multiply}
-_CLAMP_MAX = {torch.clamp_max, torch.Tensor.clamp_max}
-_LERP = {torch.lerp, torch.Tensor.lerp}
 
 
 def _table(product: Rule, softmax: Rule, fused_attention: Rule, same: Rule) -> dict[Function, Rule]:

@@ -21,15 +21,15 @@ Owners = list[list[int | None]]
 
 
 @dataclass(frozen=True)
-class Request:
+class PassRequest:
     """One pass and the index of the pair that needs it."""
 
     pair: int
     wanted: Pass
 
 
-def batches(
-    requests: Sequence[Request], most: int | None, device: torch.device, tokens: int | None = None, *, padded: bool = True
+def grouped(
+    requests: Sequence[PassRequest], most: int | None, device: torch.device, tokens: int | None = None, *, padded: bool = True
 ) -> Iterator[tuple[Batch, Owners]]:
     """Group passes into batches, longest first, so that what does not fit is known early.
 
@@ -43,7 +43,7 @@ def batches(
     Yields:
         A batch, and for each turn and prompt the index of the pair it belongs to (None where the turn skips the prompt).
     """
-    by_prompt: dict[tuple[int, ...], list[Request]] = {}
+    by_prompt: dict[tuple[int, ...], list[PassRequest]] = {}
     for request in requests:
         by_prompt.setdefault(request.wanted.ids, []).append(request)
     prompts = sorted(by_prompt, key=len, reverse=True)
@@ -60,7 +60,7 @@ def batches(
         start = stop
 
 
-def _batch(groups: Sequence[Sequence[Request]]) -> tuple[Batch, Owners]:
+def _batch(groups: Sequence[Sequence[PassRequest]]) -> tuple[Batch, Owners]:
     depth = max(map(len, groups))
     turns = tuple(tuple(group[t].wanted if t < len(group) else None for group in groups) for t in range(depth))
     owners: Owners = [[group[t].pair if t < len(group) else None for group in groups] for t in range(depth)]

@@ -10,49 +10,25 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import torch
 from torch import Tensor
-from torch.autograd.graph import GradientEdge
 
 from ...errors import NonFiniteRelevance, ReplayMismatch
-from ..decoder.blocks import BlockCall, Decoder, cut
+from ..decoder.blocks import BlockCall, cut
+from ..decoder.decoder import Decoder
+from ..decoder.head import logits_of
 from ..decoder.rows import replay_rows
 from ..rules.mode import Observer
 from .objectives import Pass
+from .visitor import LocalGraph, Pulled, Visitor
 
 MemoryMode: TypeAlias = Literal["graph", "blockwise", "offload"]
 MEMORY_MODES: tuple[MemoryMode, ...] = ("graph", "blockwise", "offload")
 
 #: Opens the rules around a stretch of the model's forward; an observer sees its operations.
 Rules: TypeAlias = Callable[[Observer | None], AbstractContextManager[object]]
-
-
-@dataclass
-class LocalGraph:
-    """One block's autograd graph: its input leaf [batch, n, d], its output [batch, n, d], what was observed between."""
-
-    x: Tensor
-    y: Tensor
-    observer: Observer | None = None
-    #: [batch, r] positions of y's rows, where only these were computed.
-    rows: Tensor | None = None
-
-
-class Visitor(Protocol):
-    """Is shown each block with its gradients on the way down: builds graphs, heads and neurons."""
-
-    def observer(self, block: int) -> Observer | None:
-        """A fresh observer for one block's forward."""
-
-    def wanted(self, local: LocalGraph) -> list[Tensor | GradientEdge]:
-        """Tensors inside the block whose gradients are needed too."""
-
-    def visit(
-        self, block: int, turn: int, local: LocalGraph, gy: Tensor, gx: Tensor, gradients: Sequence[Tensor | None]
-    ) -> None:
-        """Called for each block, last one first, and each turn; the block's graph is still alive."""
 
 
 @dataclass(frozen=True)
@@ -211,7 +187,7 @@ class Sweep:
         leaf = y.requires_grad_()
         with torch.enable_grad():
             with self.rules(None):
-                logits = self.decoder.tail(leaf)
+                logits = logits_of(self.decoder, leaf)
             logits = logits if logits.dtype == torch.float64 else logits.float()
             scalars, gradients = [], []
             for t, turn in enumerate(batch.turns):
@@ -250,7 +226,7 @@ class Sweep:
             inputs: Any = [local.x, *extra]
             gx, *others = torch.autograd.grad(local.y, inputs, gy, retain_graph=keep, allow_unused=True)
             if self.visitor is not None:
-                self.visitor.visit(index, t, local, gy, gx, others)
+                self.visitor.visit(Pulled(index, t, local, gy, gx, others))
             found.append(relevance_of(local.x, gx))
             gradients[t] = gx
         return found

@@ -7,22 +7,10 @@ from typing import Any
 
 import pytest
 
-from lm_eval_attrib.checks.labels import (
-    ABLATE_HEADS,
-    ABLATE_NODES,
-    CHECKS,
-    LABELS,
-    MASK_OUTSIDE,
-    MASK_TOP,
-    PATTERNS,
-    RAISE,
-    Thresholds,
-    cause_of,
-    convincing,
-    decide,
-)
+from lm_eval_attrib.checks.labels import Thresholds, convincing, labelling
 from lm_eval_attrib.checks.trust import rank_agreement, trust
 from lm_eval_attrib.records import Check
+from lm_eval_attrib.terms import ABLATE_HEADS, ABLATE_NODES, CHECKS, MASK_OUTSIDE, MASK_TOP, RAISE
 
 
 def check(name: str, amount: float, after: float, control_turned: float | None = 0.0, **more: Any) -> Check:
@@ -59,14 +47,14 @@ NOT_TOP = [check(MASK_TOP, k, 3.0, None) for k in (1, 2, 3, 4)] + [check(MASK_TO
     ],
 )
 def test_decisions(checks: list[Check], label: str | None, pattern: str | None) -> None:
-    found = decide(4.0, checks)
+    found = labelling(4.0, checks)
     assert (found.label, found.pattern) == (label, pattern)
     assert found.reason.startswith(f"{label}: " if label else "Undecided: ")
     assert found.reason.endswith(".")
 
 
 def test_nothing_can_turn_what_is_turned() -> None:
-    assert decide(0.0, [TOP]).label is None
+    assert labelling(0.0, [TOP]).label is None
 
 
 def test_thresholds_decide() -> None:
@@ -81,17 +69,6 @@ def test_reasons_tell_every_known_check() -> None:
 
     for name in CHECKS:
         assert "takes Δℓ from 4.00 to −1.00" in _told(check(name, 1, -1.0))
-
-
-def test_causes() -> None:
-    assert cause_of("M-IA", "OIT") == "misleading"
-    assert cause_of("M-IA", "URT") == "neglected"
-    assert cause_of("M-AG", "OIT+URT") == "both"
-    assert cause_of("NC", None) == "habit"
-    assert cause_of("M-IA", None) == cause_of(None, None) == "undecided"
-    for label in LABELS:
-        for pattern in PATTERNS:
-            assert cause_of(label, pattern)
 
 
 def test_trust_levels() -> None:

@@ -19,10 +19,11 @@ from torch import Tensor, nn
 
 from lm_eval_attrib.checks import runner as verify_module
 from lm_eval_attrib.checks.explained_prompt import Subject
-from lm_eval_attrib.checks.labels import ABLATE_HEADS, ABLATE_NODES, LOWER, MASK_OUTSIDE, MASK_TOP, RAISE, Thresholds
+from lm_eval_attrib.checks.labels import Thresholds
 from lm_eval_attrib.checks.runner import Verification, verify
 from lm_eval_attrib.errors import ArgumentError
 from lm_eval_attrib.records import NodeTable, UnitTable
+from lm_eval_attrib.terms import ABLATE_HEADS, ABLATE_NODES, LOWER, MASK_OUTSIDE, MASK_TOP, RAISE
 
 #: BOS, 14 words of one token, one of two, and the explained position. Words 0 to 6 are text, 7 to 14 the evidence.
 N = 18

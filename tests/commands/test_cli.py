@@ -16,10 +16,9 @@ from lm_eval_attrib.reports import queries
 from lm_eval_attrib import __all__ as public
 from lm_eval_attrib import cli, plugin
 from lm_eval_attrib.cli import main
-from lm_eval_attrib.commands import demo
+from lm_eval_attrib.commands import attribute, demo
 from lm_eval_attrib.errors import NoRule
-from lm_eval_attrib.evaluation import samples
-from lm_eval_attrib.explain.run import ExplainReport
+from lm_eval_attrib.explain.outcome import ExplainReport
 from lm_eval_attrib.records import TaskSummary
 from lm_eval_attrib.store.database import Store
 
@@ -91,7 +90,7 @@ def test_sql_reads_this_file_and_nothing_else(database: Path, tmp_path: Path, te
 
 def test_query_lists_and_runs_the_named_queries(database: Path) -> None:
     listed = call("query", database).output
-    assert all(name in listed for name in queries.names())
+    assert all(name in listed for name in queries.query_names())
     assert call("query", database, "failures_by_task").exit_code == 0
     limited = json.loads(call("query", database, "failures", "--set", "limit=1", "--format", "json").output)
     assert len(limited) == 1
@@ -149,7 +148,7 @@ def test_report_prints_its_first_page(database: Path, tmp_path: Path) -> None:
 
 def test_run_passes_everything_on(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[tuple[str, ...]] = []
-    monkeypatch.setattr(plugin, "run", lambda arguments: seen.append(tuple(arguments)))
+    monkeypatch.setattr(plugin, "run_lm_eval", lambda arguments: seen.append(tuple(arguments)))
     words = ("--model_args", "pretrained=x,attrib_limit=3", "--tasks", "gsm8k", "--limit", "5", "-h")
     assert call("run", *words).exit_code == 0
     assert seen == [words]
@@ -167,7 +166,7 @@ def test_attribute_expands_patterns_and_turns_problems_into_an_exit_code(
         seen.append((files, model_args, options))
         return ExplainReport("run", Path("x.duckdb"), problems=problems)
 
-    monkeypatch.setattr(samples, "attribute_samples", explained)
+    monkeypatch.setattr(attribute, "attribute_samples", explained)
     words = ("attribute", "--samples", tmp_path / "samples_*.jsonl", "--model_args", "pretrained=x", "--db", "x.duckdb")
     assert call(*words).exit_code == 0
     [(files, model_args, options)] = seen
@@ -208,7 +207,7 @@ def test_demo_calls_lm_eval_and_prints_tables(database: Path, tmp_path: Path, mo
         (out / "report" / "index.html").touch()
         (out / "planted.duckdb").write_bytes(database.read_bytes())
 
-    monkeypatch.setattr(demo, "run", evaluated)
+    monkeypatch.setattr(demo, "run_lm_eval", evaluated)
     done = call("demo", "--out", out, "--limit", 5, "--", "--limit", "10")
     assert done.exit_code == 0, done.output
     [words] = seen
@@ -222,7 +221,7 @@ def test_demo_calls_lm_eval_and_prints_tables(database: Path, tmp_path: Path, mo
 
 
 def test_demo_says_when_nothing_was_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(demo, "run", lambda arguments: None)
+    monkeypatch.setattr(demo, "run_lm_eval", lambda arguments: None)
     done = call("demo", "--out", tmp_path)
     assert done.exit_code == 1
     assert "No report was written" in done.output

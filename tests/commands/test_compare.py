@@ -15,7 +15,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from lm_eval_attrib.commands.annotate import check, export
 from lm_eval_attrib.commands.compare import compare, move
 from lm_eval_attrib.errors import ArgumentError
-from lm_eval_attrib.explain.run import explain_run
+from lm_eval_attrib.explain.evaluated import Evaluated
+from lm_eval_attrib.explain.session import explain_run
 from lm_eval_attrib.records import Continuation, Failure, Run, TaskSummary, failure_id
 from lm_eval_attrib.settings import Settings
 from lm_eval_attrib.store.database import Store
@@ -82,7 +83,7 @@ def explained(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Pat
         TaskSummary("first", "choice", "acc", "none", 8, 4, 0.5),
         TaskSummary("first", "generate", "acc", "strict", 8, 4, 0.5),
     ]
-    report = explain_run(host, run, tasks, known, Settings(db=database, graph=False, checks=False))
+    report = explain_run(host, Evaluated(run, tasks, known), Settings(db=database, graph=False, checks=False))
     assert report.problems == ()
     return database, known
 
@@ -124,7 +125,7 @@ def test_pairs_are_explained_again_under_another_model(explained: tuple[Path, li
     assert report.problems == ()
     with Store.open(database) as store:
         pairs = store.sql("SELECT count(*) AS n FROM failures WHERE status = 'attributed' AND run_id = 'first'").to_pylist()
-        rows = queries.run(store, "compare").to_pylist()
+        rows = queries.run_query(store, "compare").to_pylist()
         settings = store.sql("SELECT settings FROM runs WHERE run_id <> 'first'").to_pylist()
     assert report.counts == {"attributed": pairs[0]["n"]}
     assert len(rows) == pairs[0]["n"] > 0

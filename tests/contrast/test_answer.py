@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lm_eval_attrib.contrast import Workbench, find_pair
-from lm_eval_attrib.contrast.response.answer_forms import forms, nearest_form, number, same_value
+from lm_eval_attrib.contrast.response.answer_forms import as_amount, forms, nearest_form, same_value
 from lm_eval_attrib.contrast.response.retokenise import continue_with, spells
 from lm_eval_attrib.prompt.profiles import TaskProfile, profile_for
 from lm_eval_attrib.prompt.spans import decode
@@ -212,13 +212,13 @@ def test_many_byte_characters_before_the_answer() -> None:
     ],
 )
 def test_numbers_written_in_other_ways(text: str, value: str) -> None:
-    assert number(text) == number(value) is not None
+    assert as_amount(text) == as_amount(value) is not None
     assert same_value(text, value)
 
 
 @pytest.mark.parametrize("text", ["", ".", "-", "one", "1,00", "1/0", "x=3", "3 4 a"])
 def test_what_is_no_number(text: str) -> None:
-    assert number(text) is None
+    assert as_amount(text) is None
 
 
 def test_forms_are_in_the_manner_of_the_answer() -> None:

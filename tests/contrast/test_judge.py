@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 from contrasts import byte_level, generated
 
-from lm_eval_attrib.contrast import Annotation, Judges, Workbench, _order, find_pair
-from lm_eval_attrib.contrast.judge import KEYS, read_mark
+from lm_eval_attrib.contrast import Annotation, Workbench, find_pair
+from lm_eval_attrib.contrast.judge import KEYS, Judges, read_mark
+from lm_eval_attrib.contrast.strategies import strategy_order
 from lm_eval_attrib.errors import ArgumentError
 from lm_eval_attrib.prompt.profiles import profile_for
 from lm_eval_attrib.prompt.spans import decode
@@ -235,12 +236,12 @@ def test_judges_are_off_by_default_and_last() -> None:
 
 def test_the_order_of_strategies() -> None:
     named = Workbench(byte_level(), strategies=("prefix", "answer"))
-    assert _order(FAILURE, named) == ("prefix", "answer")
+    assert strategy_order(FAILURE, named) == ("prefix", "answer")
     given = Workbench(byte_level(), profile=profile_for("bbh_cot_fewshot_snarks"), reference=lambda failure: [])
-    assert _order(FAILURE, given) == ("answer", "reference", "rollout")
+    assert strategy_order(FAILURE, given) == ("answer", "reference", "rollout")
     with panel(lambda request, count: (200, mark())) as (judges, _):
         everything = Workbench(byte_level(), panel=judges, annotations={"f1": Annotation(0, "x")})
-        assert _order(FAILURE, everything) == ("annotations", "answer", "prefix", "reference", "rollout", "judge")
+        assert strategy_order(FAILURE, everything) == ("annotations", "answer", "prefix", "reference", "rollout", "judge")
 
 
 def test_reasons_of_all_strategies_are_joined_and_unknown_names_refused() -> None:

@@ -6,13 +6,15 @@ import json
 from typing import Any
 
 import pytest
-from contrasts import HUB, byte_level, generated, needs_hub, tiny_llama
+from contrasts import byte_level, generated, tiny_llama
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from places import HUB, needs_hub
 
 from lm_eval_attrib.contrast import Workbench, find_pair
-from lm_eval_attrib.contrast.ifeval.instructions import KNOWN, Rule, rules
+from lm_eval_attrib.contrast.ifeval.instructions import INSTRUCTIONS, instruction_rules
 from lm_eval_attrib.contrast.ifeval.openings import can_be_json, is_json
+from lm_eval_attrib.contrast.ifeval.rule import InstructionRule
 from lm_eval_attrib.prompt.spans import decode
 from lm_eval_attrib.records import Contrast, Failure, NoPair
 
@@ -66,11 +68,11 @@ BROKEN: list[tuple[str, dict[str, Any], str, int]] = [
 
 @pytest.mark.parametrize(("name", "arguments", "response", "at"), BROKEN)
 def test_the_character_that_broke_an_instruction(name: str, arguments: dict[str, Any], response: str, at: int) -> None:
-    [rule], missing = rules(told(response, (name, arguments)))
+    [rule], missing = instruction_rules(told(response, (name, arguments)))
     assert not missing
     assert not rule.met(response)
     assert rule.broken_at(response) == at
-    assert rule.place or rule.broken_at(response[:at]) is None
+    assert rule.by_place or rule.broken_at(response[:at]) is None
 
 
 @pytest.mark.parametrize(("name", "arguments", "response", "at"), BROKEN)
@@ -79,13 +81,24 @@ def test_the_token_that_broke_it_against_one_that_would_not_have(
 ) -> None:
     failure = told(response, (name, arguments))
     before, target, contrast = pair(failure)
-    [rule], _ = rules(failure)
+    [rule], _ = instruction_rules(failure)
     assert len(before) <= at < len(before + target) or "\ufffd" in target
     if contrast == "<|endoftext|>":
         assert rule.met(before)
     else:
-        assert rule.open(before + contrast) or rule.place
+        assert rule.open(before + contrast) or rule.by_place
     assert contrast != target
+
+
+@pytest.mark.parametrize("name", INSTRUCTIONS)
+def test_every_row_s_example_holds(name: str) -> None:
+    row = INSTRUCTIONS[name]
+    rule = InstructionRule(row, row.example.arguments)
+    assert not row.problem(row.example.arguments)
+    assert rule.met(row.example.meets)
+    assert not rule.met(row.example.fails)
+    assert rule.broken_at(row.example.meets) is None
+    assert rule.told
 
 
 def test_the_earliest_of_several_breaks_counts() -> None:
@@ -118,7 +131,7 @@ LEFT_UNDONE: list[tuple[str, dict[str, Any], str]] = [
 
 @pytest.mark.parametrize(("name", "arguments", "good"), LEFT_UNDONE)
 def test_what_no_token_breaks_is_told_at_the_end(name: str, arguments: dict[str, Any], good: str) -> None:
-    [rule], _ = rules(told(good, (name, arguments)))
+    [rule], _ = instruction_rules(told(good, (name, arguments)))
     assert rule.met(good)
     assert not rule.met("no")
     assert rule.broken_at("no") is None
@@ -164,27 +177,27 @@ def test_every_instruction_of_the_real_documents_has_a_rule_or_a_reason() -> Non
     with (HUB / "google" / "IFEval" / "data" / "train.jsonl").open(encoding="utf-8") as lines:
         for line in lines:
             doc = json.loads(line)
-            known, missing = rules(generated(" hello", "", None, doc=doc))
+            known, missing = instruction_rules(generated(" hello", "", None, doc=doc))
             assert len(known) + len(missing) == len(doc["instruction_id_list"])
             assert not any("not known" in reason for reason in missing)
             for rule in known:
                 _holds_together(rule, "Hello, the Cat said: ONE. Two!\n\n* a\n\n***\n\n- b ****** c")
             seen |= set(doc["instruction_id_list"])
-    assert seen == set(KNOWN)
+    assert seen == set(INSTRUCTIONS)
 
 
-def _holds_together(rule: Rule, text: str) -> None:
+def _holds_together(rule: InstructionRule, text: str) -> None:
     at = rule.broken_at(text)
     if at is not None:
         assert not rule.met(text)
-        assert rule.place or (rule.open(text[:at]) and not rule.open(text[: at + 1]))
+        assert rule.by_place or (rule.open(text[:at]) and not rule.open(text[: at + 1]))
 
 
 @settings(max_examples=100, deadline=None)
 @given(st.text('ab ,.AB\n*-[]{}"1:e', max_size=30), st.sampled_from(BROKEN))
 def test_a_beginning_that_is_closed_never_opens_again(text: str, case: tuple[str, dict[str, Any], str, int]) -> None:
-    [rule], _ = rules(told("", (case[0], case[1]), ids=[]))
-    if rule.place is None:
+    [rule], _ = instruction_rules(told("", (case[0], case[1]), ids=[]))
+    if rule.by_place is None:
         states = [rule.open(text[:end]) for end in range(len(text) + 1)]
         assert states == sorted(states, reverse=True)
 

@@ -22,7 +22,8 @@ from lm_eval_attrib.contrast.other_model import OtherModel
 from lm_eval_attrib.contrast.reference import Reference, reference_texts
 from lm_eval_attrib.errors import ArgumentError, ModelError, NotADatabase, SamplesError
 from lm_eval_attrib.evaluation.accepted import document_digest
-from lm_eval_attrib.explain.run import ExplainReport, preflight
+from lm_eval_attrib.explain.outcome import ExplainReport
+from lm_eval_attrib.explain.preflight import preflight
 from lm_eval_attrib.records import Accepted, Continuation, Failure, NoPair
 from lm_eval_attrib.settings import Settings
 from lm_eval_attrib.store.database import Store
@@ -259,7 +260,7 @@ def test_a_wrong_reference_is_told_at_once(
 def test_a_run_is_looked_up_by_the_first_process(tmp_path: Path) -> None:
     settings = Settings(db=tmp_path / "runs.duckdb", reference="run:abc")
     Store.create(settings.db).close()
-    with pytest.raises(ArgumentError, match=r"names 0 runs \(attrib_reference\)"):
+    with pytest.raises(ArgumentError, match=r"No run \(attrib_reference\) begins with 'abc'"):
         preflight(settings)
     preflight(settings, rank=1)
 

@@ -11,12 +11,12 @@ import pytest
 import torch
 from contrasts import byte_level, generated, tiny_llama
 
-from lm_eval_attrib.contrast import Budget, Verdict, Workbench, find_pair
+from lm_eval_attrib.contrast import Budget, ScoreResponse, Workbench, find_pair
 from lm_eval_attrib.contrast.reference import partings
 from lm_eval_attrib.contrast.response.read import read_response
 from lm_eval_attrib.contrast.rollout import ALTERNATIVES, candidates
 from lm_eval_attrib.contrast.trial.greedy import Continuer
-from lm_eval_attrib.contrast.trial.judging import Court
+from lm_eval_attrib.contrast.trial.judging import ResponseJudge
 from lm_eval_attrib.prompt.profiles import TaskProfile
 from lm_eval_attrib.prompt.spans import decode
 from lm_eval_attrib.records import Continuation, Contrast, Failure, NoPair
@@ -57,11 +57,11 @@ def rolled(place: int, token: int) -> str:
     return decode(byte_level(), (*before, *greedy((*PROMPT, *before), LENGTH - len(before))))
 
 
-def accepting(*texts: str) -> Verdict:
+def accepting(*texts: str) -> ScoreResponse:
     return lambda failure, text: text in texts
 
 
-def bench(judge: Verdict | None, rollouts: int = 1000, **fields: Any) -> Workbench:
+def bench(judge: ScoreResponse | None, rollouts: int = 1000, **fields: Any) -> Workbench:
     budget = Budget(rollouts, fields.pop("seconds", 60.0))
     return Workbench(byte_level(), tiny_llama(), judge=judge, budget=budget, strategies=("rollout",), **fields)
 
@@ -94,8 +94,8 @@ def test_what_was_spent_is_told() -> None:
 
 def test_places_come_in_the_order_in_which_the_model_wavered() -> None:
     continuer = Continuer(tiny_llama(), PROMPT, response(), ALTERNATIVES + 1)
-    court = Court.of(failed(), bench(None))
-    shown = list(candidates(read_response(failed().continuations[0], bench(None)), continuer, court))
+    judge = ResponseJudge.of(failed(), bench(None))
+    shown = list(candidates(read_response(failed().continuations[0], bench(None)), continuer, judge))
     margins = []
     with torch.no_grad():
         logits = tiny_llama()(torch.tensor([[*PROMPT, *response()]])).logits[0, len(PROMPT) - 1 :]
@@ -134,30 +134,30 @@ def test_no_time_means_no_trial_is_counted() -> None:
 def test_responses_are_cut_at_stop_sequences_and_thinking_is_left_out() -> None:
     tokenizer = byte_level()
     failure = dataclasses.replace(failed(), context={"generation": {"until": ["\n\n"]}})
-    court = Court.of(failure, bench(None))
+    judge = ResponseJudge.of(failure, bench(None))
     ids = tokenizer.encode("yes\n\nQuestion:")
-    assert court.text(ids) == "yes"
-    assert court.stopped(ids[: len(tokenizer.encode("yes\n\n"))])
-    assert not court.stopped(tokenizer.encode("yes\n"))
-    assert court.text(tokenizer.encode("<think> no </think> yes")) == "yes"
+    assert judge.text(ids) == "yes"
+    assert judge.stopped(ids[: len(tokenizer.encode("yes\n\n"))])
+    assert not judge.stopped(tokenizer.encode("yes\n"))
+    assert judge.text(tokenizer.encode("<think> no </think> yes")) == "yes"
     newline = tokenizer.encode("\n")
-    assert court.after(newline)(newline)
+    assert judge.after(newline)(newline)
 
 
 def test_answers_are_compared_where_the_task_cannot_be_asked() -> None:
     profile = TaskProfile(match=["x"], answer={"patterns": {"none": r"is (\d+)"}})
     failure = generated(" The answer is 42", "180", "42")
-    court = Court.of(failure, Workbench(byte_level(), profile=profile))
-    assert court.right(byte_level().encode(" The answer is 180")) is True
-    assert court.right(byte_level().encode(" The answer is 18")) is False
-    assert court.right(byte_level().encode(" no")) is False
-    assert not court.problem()
+    judge = ResponseJudge.of(failure, Workbench(byte_level(), profile=profile))
+    assert judge.right(byte_level().encode(" The answer is 180")) is True
+    assert judge.right(byte_level().encode(" The answer is 18")) is False
+    assert judge.right(byte_level().encode(" no")) is False
+    assert not judge.problem()
 
 
 # --- reference ---------------------------------------------------------------------------------------------------------
 
 
-def compared(texts: list[str], judge: Verdict | None, **fields: Any) -> Contrast | NoPair:
+def compared(texts: list[str], judge: ScoreResponse | None, **fields: Any) -> Contrast | NoPair:
     given: Callable[[Failure], list[str]] = lambda failure: texts  # noqa: E731
     options: dict[str, Any] = {"model": tiny_llama(), "budget": Budget(50, 60.0)} | fields
     at = Workbench(byte_level(), judge=judge, reference=given, strategies=("reference",), **options)

@@ -12,14 +12,15 @@ from explanations import RUN, explanation, failure
 from lm_eval.tasks import TaskManager
 
 from lm_eval_attrib.errors import ArgumentError
-from lm_eval_attrib.evaluation.accepted import accepted_in, document_digest, judged
-from lm_eval_attrib.evaluation.metric import Decision
+from lm_eval_attrib.evaluation.accepted import accepted_in, accepted_rows, document_digest
+from lm_eval_attrib.evaluation.judgement import judge_task
+from lm_eval_attrib.evaluation.metric import Criterion
 from lm_eval_attrib.evaluation.samples import SampledTask
 from lm_eval_attrib.evaluation.task import Document, Request
 from lm_eval_attrib.records import Accepted
 from lm_eval_attrib.store.database import Store
 from lm_eval_attrib.store.layout import ACCEPTED
-from lm_eval_attrib.store.shards import ShardWriter, merge
+from lm_eval_attrib.store.shards import ShardWriter, merge_shards
 
 
 def row(number: int, response: str | None, **changes: object) -> Accepted:
@@ -52,11 +53,11 @@ def test_shards_of_several_processes_are_merged_in_the_order_of_time(tmp_path: P
         second.add_accepted([row(2, "two"), row(4, None)])
         second.add_accepted([])
         with Store.create(tmp_path / "runs.duckdb") as store:
-            merge(folder, store)
+            merge_shards(folder, store)
             assert kept(store) == {1: "one", 2: "two", 3: "three"}
             store.add_accepted([row(2, "zwei")])  # evaluated again since: an old shard must not undo it
             first.add_accepted([row(3, None), row(4, "four")])
-            merge(folder, store)
+            merge_shards(folder, store)
             assert kept(store) == {1: "one", 2: "zwei", 4: "four"}
     assert pq.read_table(folder / "accepted").schema.names == ACCEPTED.names
 
@@ -69,7 +70,9 @@ def test_of_several_responses_none_is_kept() -> None:
     scored = Document(5, {}, [Request("loglikelihood", ("a", "b"), [(-1.0, True)])], {}, {"none": {"exact_match": 1.0}})
     documents = [document(0, ["yes"], 1.0), document(1, ["no"], 0.0), document(2, ["yes", "no"], 1.0), scored]
     task = SampledTask("t", documents, ["none"])
-    found = {one.doc_id: one.response for one in judged("r", task, Decision("exact_match", "none", 1.0))}
+    found = {
+        one.doc_id: one.response for one in accepted_rows("r", judge_task(task, Criterion("exact_match", "none", 1.0), {}))
+    }
     assert found == {0: "yes", 1: None, 2: None}
 
 

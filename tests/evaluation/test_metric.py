@@ -7,12 +7,19 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lm_eval_attrib.evaluation.failures import _judged_response, answer_of, as_text, build, wrong
-from lm_eval_attrib.evaluation.metric import Decision, decide, merge, number, ranges
+from lm_eval_attrib.evaluation.failures import _judged_response, answer_of, as_text, build_failure
+from lm_eval_attrib.evaluation.judgement import JudgedTask, judge_task
+from lm_eval_attrib.evaluation.metric import Criterion, as_number, find_criterion, merge_ranges, ranges_of
 from lm_eval_attrib.evaluation.samples import SampledTask
 from lm_eval_attrib.evaluation.task import Document, Request
 from lm_eval_attrib.prompt.profiles import TaskProfile
 from lm_eval_attrib.records import Continuation
+
+ACC = Criterion("acc", "none", 1.0)
+
+
+def judged(found: SampledTask) -> JudgedTask:
+    return judge_task(found, ACC, ranges_of(found))
 
 
 def task(*rows: dict[str, Any], filters: tuple[str, ...] = ("none",)) -> SampledTask:
@@ -20,10 +27,10 @@ def task(*rows: dict[str, Any], filters: tuple[str, ...] = ("none",)) -> Sampled
     return SampledTask("t", documents, list(filters))
 
 
-def decision(
+def criterion(
     *rows: dict[str, Any], profile: TaskProfile | None = None, higher: dict[str, bool] | None = None
-) -> Decision | str:
-    return decide(ranges(task(*rows)), profile or TaskProfile(), higher or {})
+) -> Criterion | str:
+    return find_criterion(ranges_of(task(*rows)), profile or TaskProfile(), higher or {})
 
 
 @pytest.mark.parametrize(
@@ -43,7 +50,7 @@ def decision(
     ],
 )
 def test_number(value: Any, expected: float | None) -> None:
-    assert number(value) == expected
+    assert as_number(value) == expected
 
 
 @pytest.mark.parametrize(
@@ -60,50 +67,52 @@ def test_number(value: Any, expected: float | None) -> None:
     ],
 )  # fmt: skip
 def test_accuracy_like_metrics_decide_first(row: dict[str, Any], metric: str) -> None:
-    found = decision(row, row, higher={"wer": False})
-    assert isinstance(found, Decision)
+    found = criterion(row, row, higher={"wer": False})
+    assert isinstance(found, Criterion)
     assert (found.metric, found.threshold, found.lower_is_better) == (metric, 1.0, False)
 
 
 def test_lower_is_better_fails_above_nothing() -> None:
-    found = decision({"wer": 0.0}, {"wer": 0.3}, higher={"wer": False})
-    assert isinstance(found, Decision)
+    found = criterion({"wer": 0.0}, {"wer": 0.3}, higher={"wer": False})
+    assert isinstance(found, Criterion)
     assert [found.fails(value) for value in (0.0, 0.3)] == [False, True]
 
 
 @pytest.mark.parametrize("row", [{"word_perplexity": (-3.0, 4)}, {"bleu": 31.0}, {"f1": (1, 0)}, {"bypass": 999}, {}])
 def test_without_a_verdict_it_says_which_metrics_there_are(row: dict[str, Any]) -> None:
-    found = decision(row)
+    found = criterion(row)
     assert isinstance(found, str)
     assert all(name in found for name in row)
 
 
 def test_the_profile_decides() -> None:
     row = {"acc": 1.0, "f1": 0.6, "bleu": 31.0, "parts": [1, 0]}
-    assert decision(row, profile=TaskProfile(metric="f1", threshold=0.5)) == Decision("f1", "none", 0.5)
-    assert decision(row, profile=TaskProfile(metric="bleu", threshold=20)) == Decision("bleu", "none", 20)
-    assert decision(row, profile=TaskProfile(metric="parts")) == Decision("parts", "none", 1.0)
-    assert decision(row, profile=TaskProfile(metric="bleu")) == Decision("acc", "none", 1.0)  # no scale is known for it
-    assert decision(row, profile=TaskProfile(metric="gone")) == Decision("acc", "none", 1.0)
+    assert criterion(row, profile=TaskProfile(metric="f1", threshold=0.5)) == Criterion("f1", "none", 0.5)
+    assert criterion(row, profile=TaskProfile(metric="bleu", threshold=20)) == Criterion("bleu", "none", 20)
+    assert criterion(row, profile=TaskProfile(metric="parts")) == Criterion("parts", "none", 1.0)
+    assert criterion(row, profile=TaskProfile(metric="bleu")) == Criterion("acc", "none", 1.0)  # no scale is known for it
+    assert criterion(row, profile=TaskProfile(metric="gone")) == Criterion("acc", "none", 1.0)
 
 
 def test_the_first_filter_decides_unless_the_profile_names_one() -> None:
-    found = ranges(task({"acc": 1.0}, filters=("strict", "loose")))
-    assert decide(found, TaskProfile(), {}) == Decision("acc", "strict", 1.0)
-    assert decide(found, TaskProfile(filter="loose"), {}) == Decision("acc", "loose", 1.0)
-    assert decide(found, TaskProfile(filter="gone"), {}) == Decision("acc", "strict", 1.0)
+    found = ranges_of(task({"acc": 1.0}, filters=("strict", "loose")))
+    assert find_criterion(found, TaskProfile(), {}) == Criterion("acc", "strict", 1.0)
+    assert find_criterion(found, TaskProfile(filter="loose"), {}) == Criterion("acc", "loose", 1.0)
+    assert find_criterion(found, TaskProfile(filter="gone"), {}) == Criterion("acc", "strict", 1.0)
 
 
 def test_processes_agree_on_what_they_saw_together() -> None:
-    mine, theirs = ranges(task({"score": 0.4, "acc": 1})), ranges(task({"score": 40.0, "acc": 0}))
-    assert decide(mine, TaskProfile(metric="score"), {}) == Decision("score", "none", 1.0)
-    assert decide(merge([mine, theirs]), TaskProfile(metric="score"), {}) == Decision("acc", "none", 1.0)
-    assert merge([mine, theirs])["none"]["acc"].total == 1
+    mine, theirs = ranges_of(task({"score": 0.4, "acc": 1})), ranges_of(task({"score": 40.0, "acc": 0}))
+    assert find_criterion(mine, TaskProfile(metric="score"), {}) == Criterion("score", "none", 1.0)
+    assert find_criterion(merge_ranges([mine, theirs]), TaskProfile(metric="score"), {}) == Criterion("acc", "none", 1.0)
+    assert merge_ranges([mine, theirs])["none"]["acc"].total == 1
 
 
 def test_documents_without_the_metric_are_no_failures() -> None:
     found = task({"acc": 0.0}, {"other": 1}, {"acc": 1.0 - 1e-12})
-    assert [one.document.doc_id for one in wrong(found, Decision("acc", "none", 1.0))] == [0]
+    assert [one.document.doc_id for one in judged(found).deciding if one.fails] == [0]
+    assert [one.right for one in judged(found).deciding] == [False, False, True]
+    assert judged(found).counts() == {"none": (2, 1, 1.0 - 1e-12)}
 
 
 @pytest.mark.parametrize(
@@ -152,8 +161,8 @@ def choice(target: Any, *scores: float) -> Any:
     requests = [Request("loglikelihood", ("Q", f" {i}"), [(score, False)]) for i, score in enumerate(scores)]
     document = Document(0, {"q": 1}, requests, {}, {"none": {"acc": 0.0}})
     one = SampledTask("t", [document], ["none"], {0: target})
-    [verdict] = wrong(one, Decision("acc", "none", 1.0))
-    return build(one, Decision("acc", "none", 1.0), verdict, "run", Characters())
+    [judgement] = judged(one).deciding
+    return build_failure(one, ACC, judgement, "run", Characters())
 
 
 @pytest.mark.parametrize(

@@ -12,11 +12,12 @@ import tiny_tasks
 from lm_eval.loggers import EvaluationTracker
 from lm_eval.tasks import TaskManager
 
+from lm_eval_attrib.commands.attribute import attribute_samples
 from lm_eval_attrib.errors import ArgumentError, SamplesError
 from lm_eval_attrib.evaluation import samples
 from lm_eval_attrib.evaluation.logged_directions import logged_directions
-from lm_eval_attrib.evaluation.metric import Decision, decide, ranges
-from lm_eval_attrib.explain import run as explain
+from lm_eval_attrib.evaluation.metric import Criterion, find_criterion, ranges_of
+from lm_eval_attrib.explain import collect
 from lm_eval_attrib.harness.model import AttribHFLM
 from lm_eval_attrib.harness.seam import metric_directions
 from lm_eval_attrib.prompt.profiles import TaskProfile
@@ -41,7 +42,7 @@ SAMPLE: dict[str, Any] = {
 @pytest.fixture
 def handed(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     calls: list[Any] = []
-    monkeypatch.setattr(explain, "explain_run", lambda *given, accepted: calls.append(given))
+    monkeypatch.setattr(collect, "explain_run", lambda lm, evaluated, settings: calls.append(evaluated))
     monkeypatch.setattr(lm_eval.evaluator, "add_env_info", lambda results: None)
     return calls
 
@@ -63,10 +64,10 @@ def test_files_give_what_the_evaluation_gave(tiny: Path, tmp_path: Path, handed:
     for task in tasks:
         tracker.save_results_samples(task, found["samples"][task])
 
-    report = samples.attribute_samples([tmp_path / "logged"], f"pretrained={tiny}", device="cpu")
+    report = attribute_samples([tmp_path / "logged"], f"pretrained={tiny}", device="cpu")
 
     assert report is None  # what the stand-in returns
-    here, elsewhere = ({(f.task, f.doc_id): f for f in call[3]} for call in handed)
+    here, elsewhere = ({(f.task, f.doc_id): f for f in call.failures} for call in handed)
     assert here
     assert set(here) == set(elsewhere)
     for key, failure in here.items():
@@ -81,9 +82,9 @@ def test_files_give_what_the_evaluation_gave(tiny: Path, tmp_path: Path, handed:
                 assert theirs.ids == mine.ids
         if failure.output_type == "multiple_choice" and failure.task != "t_targets":
             assert other.prediction.strip() in failure.prediction + "".join(c.text for c in failure.continuations)
-    counted = [{(s.task, s.filter, s.failures, s.score) for s in call[2]} for call in handed]
+    counted = [{(s.task, s.filter, s.failures, s.score) for s in call.tasks} for call in handed]
     assert counted[0] == counted[1]
-    judge, failure = handed[1][5], handed[1][3][0]
+    judge, failure = handed[1].judge, handed[1].failures[0]
     assert judge(failure, "a new response") is None
 
 
@@ -97,8 +98,8 @@ def test_chat_messages_become_a_prompt(tiny: Path, tmp_path: Path, handed: list[
         "target": "['blue', 'azure']",
     }
     file = write(tmp_path / "samples_colours_2026-01-02T03-04-05.678.jsonl", sample)
-    samples.attribute_samples([file], f"pretrained={tiny},attrib_db={tmp_path / 'x.duckdb'}", device="cpu")
-    [failure] = handed[0][3]
+    attribute_samples([file], f"pretrained={tiny},attrib_db={tmp_path / 'x.duckdb'}", device="cpu")
+    [failure] = handed[0].failures
     assert failure.task == "colours"
     assert failure.prompt == "<user>Which colour?</s><assistant>"
     assert failure.golds == ("blue", "azure")
@@ -125,15 +126,13 @@ def test_errors_name_file_and_line(tmp_path: Path, line: Any, message: str) -> N
 
 def test_errors_come_before_a_model_is_loaded(tmp_path: Path) -> None:
     with pytest.raises(SamplesError, match="does not exist"):
-        samples.attribute_samples([tmp_path / "nothing.jsonl"], "pretrained=nothing")
+        attribute_samples([tmp_path / "nothing.jsonl"], "pretrained=nothing")
     with pytest.raises(SamplesError, match=r"holds no samples_\*\.jsonl"):
-        samples.attribute_samples([tmp_path], "pretrained=nothing")
+        attribute_samples([tmp_path], "pretrained=nothing")
     with pytest.raises(SamplesError, match="No samples file"):
-        samples.attribute_samples([], "pretrained=nothing")
+        attribute_samples([], "pretrained=nothing")
     with pytest.raises(ArgumentError, match="twice"):
-        samples.attribute_samples(
-            [write(tmp_path / "x.jsonl", SAMPLE)], "pretrained=x,attrib_db=y", database=Path("z"), task="t"
-        )
+        attribute_samples([write(tmp_path / "x.jsonl", SAMPLE)], "pretrained=x,attrib_db=y", database=Path("z"), task="t")
 
 
 def test_task_is_named_by_file_or_by_hand(tmp_path: Path) -> None:
@@ -167,14 +166,14 @@ def test_results_of_an_evaluation_say_which_way_a_metric_improves() -> None:
     wrong = {**SAMPLE, "metrics": ["wer"], "wer": 0.5}
     perfect = {**wrong, "doc_id": 1, "wer": 0.0}
     [task] = samples.read_tasks({"results": {}, "higher_is_better": {"t": {"wer": False}}, "samples": {"t": [wrong, perfect]}})
-    decision = decide(ranges(task), TaskProfile(), task.higher_is_better)
-    assert isinstance(decision, Decision)
-    assert [(decision.fails(0.5), decision.fails(0.0))] == [(True, False)]
+    criterion = find_criterion(ranges_of(task), TaskProfile(), task.higher_is_better)
+    assert isinstance(criterion, Criterion)
+    assert [(criterion.fails(0.5), criterion.fails(0.0))] == [(True, False)]
 
 
-def _decided(given: Any, profile: TaskProfile | None = None) -> Decision | str:
+def _decided(given: Any, profile: TaskProfile | None = None) -> Criterion | str:
     [task] = samples.read_tasks(given, known=metric_directions())
-    return decide(ranges(task), profile or TaskProfile(), task.higher_is_better)
+    return find_criterion(ranges_of(task), profile or TaskProfile(), task.higher_is_better)
 
 
 def test_a_direction_that_nobody_knows_is_refused() -> None:
@@ -185,9 +184,9 @@ def test_a_direction_that_nobody_knows_is_refused() -> None:
     assert isinstance(refused, str)
     assert "'wer'" in refused
     assert "results_*.json" in refused
-    assert _decided(rows("prompt_level_strict_acc")) == Decision("prompt_level_strict_acc", "none", 1.0)
-    assert _decided(rows("brier_score")) == Decision("brier_score", "none", 0.0, lower_is_better=True)
-    assert _decided(rows("wer"), TaskProfile(metric="wer", threshold=0.5)) == Decision("wer", "none", 0.5)
+    assert _decided(rows("prompt_level_strict_acc")) == Criterion("prompt_level_strict_acc", "none", 1.0)
+    assert _decided(rows("brier_score")) == Criterion("brier_score", "none", 0.0, lower_is_better=True)
+    assert _decided(rows("wer"), TaskProfile(metric="wer", threshold=0.5)) == Criterion("wer", "none", 0.5)
 
 
 @pytest.mark.parametrize("name", ["results_2026-01-02T03-04-05.678.json", "mine_2026-01-02T03-04-05.678.json"])
@@ -198,9 +197,9 @@ def test_results_beside_a_file_say_which_way_a_metric_improves(
     file = write(tmp_path / "samples_colours_2026-01-02T03-04-05.678.jsonl", *rows)
     write(tmp_path / name, {"higher_is_better": {"colours": {"wer": False}}})
     write(tmp_path / "results_2025-01-01T00-00-00.0.json", {"higher_is_better": {"colours": {"wer": True}}})
-    samples.attribute_samples([file], f"pretrained={tiny},attrib_db={tmp_path / 'x.duckdb'}", device="cpu")
-    assert [failure.doc_id for failure in handed[0][3]] == [1, 2]
-    assert [(one.failures, one.right) for one in handed[0][2]] == [(2, (0,))]
+    attribute_samples([file], f"pretrained={tiny},attrib_db={tmp_path / 'x.duckdb'}", device="cpu")
+    assert [failure.doc_id for failure in handed[0].failures] == [1, 2]
+    assert [(one.failures, one.right) for one in handed[0].tasks] == [(2, (0,))]
 
 
 def test_which_results_belong_to_a_file(tmp_path: Path) -> None:

@@ -13,8 +13,10 @@ import torch
 from explaining import RUN, Gathered, Host, explain, failure, statuses, summaries, value
 
 from lm_eval_attrib.checks.runner import verify
+from lm_eval_attrib.explain.evaluated import Evaluated
 from lm_eval_attrib.explain.explainer import Explainer
-from lm_eval_attrib.explain.run import ExplainReport, explain_run
+from lm_eval_attrib.explain.outcome import ExplainReport
+from lm_eval_attrib.explain.session import explain_run
 from lm_eval_attrib.records import Failure, TaskSummary
 from lm_eval_attrib.settings import Settings
 
@@ -66,7 +68,7 @@ def test_no_limit_no_database(host: Host, failures: list[Failure], settings: Set
 
 
 def test_an_evaluation_without_failures_is_a_run(host: Host, settings: Settings) -> None:
-    report = explain_run(host, RUN, [TaskSummary("run", "easy", "acc", "none", 5, 0, 1.0)], [], settings)
+    report = explain_run(host, Evaluated(RUN, [TaskSummary("run", "easy", "acc", "none", 5, 0, 1.0)], []), settings)
     assert report.problems == ()
     assert value(settings, "SELECT status FROM runs") == "complete"
     assert value(settings, "SELECT documents FROM tasks") == 5
@@ -248,7 +250,7 @@ def test_what_is_right_when_evaluated_again_is_no_failure_any_more(
     explain(host, failures, settings)
     tokens = value(settings, "SELECT count(*) FROM tokens")
     again = [replace(one, failures=10, right=(3, 7, 99)) for one in summaries(failures)]
-    report = explain_run(host, RUN, again, [one for one in failures if one.doc_id not in (3, 7)], settings)
+    report = explain_run(host, Evaluated(RUN, again, [one for one in failures if one.doc_id not in (3, 7)]), settings)
     assert (report.known, report.counts) == (10, {})
     assert statuses(settings) == {"attributed": 10, "right since": 2}
     assert value(settings, "SELECT attributed = failures FROM tasks") is True
@@ -257,7 +259,7 @@ def test_what_is_right_when_evaluated_again_is_no_failure_any_more(
     # Wrong again, they are failures again, in the sample or outside it.
     assert explain(host, failures, settings).counts == {"attributed": 2}
     assert statuses(settings) == {"attributed": 12}
-    explain_run(host, RUN, [replace(one, right=range(12)) for one in summaries(failures)], [], settings)
+    explain_run(host, Evaluated(RUN, [replace(one, right=range(12)) for one in summaries(failures)], []), settings)
     explain(host, failures, settings.model_copy(update={"limit": 4}))
     assert statuses(settings) == {"attributed": 4, "not sampled": 8}
 

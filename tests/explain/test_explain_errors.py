@@ -13,7 +13,7 @@ from explaining import Host, explain, failure, statuses, value
 from lm_eval_attrib.errors import ArgumentError, Locked, NoRule, NotADatabase, NotWritable, ReportError
 from lm_eval_attrib.explain import explainer as explainer_module
 from lm_eval_attrib.explain.explainer import Explainer
-from lm_eval_attrib.explain.run import preflight
+from lm_eval_attrib.explain.preflight import preflight
 from lm_eval_attrib.records import Continuation, Explanation, Failure
 from lm_eval_attrib.settings import Settings
 from lm_eval_attrib.store.database import Store

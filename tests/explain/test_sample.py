@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lm_eval_attrib.explain.sample import Key, batches, draw, median, prompt_tokens, seconds, spoken
+from lm_eval_attrib.explain.sample import Key, draw, length_batches, median, prompt_tokens, seconds, spoken
 from lm_eval_attrib.records import Continuation, Failure
 
 KEYS = [Key(task, doc, "none", f"{task}-{doc}") for task in ("a", "b") for doc in range(50)]
@@ -50,13 +50,13 @@ def test_filters_of_one_document_are_drawn_together() -> None:
 
 def test_batches_hold_every_failure_once_and_like_lengths() -> None:
     failures = [failure(doc, prompt=7 * doc % 40 + 1) for doc in range(23)]
-    cut = batches(failures, 4, seed=3)
+    cut = length_batches(failures, 4, seed=3)
     assert sorted(one.doc_id for batch in cut for one in batch) == list(range(23))
     assert all(len(batch) <= 4 for batch in cut)
     ranges = sorted((min(map(prompt_tokens, batch)), max(map(prompt_tokens, batch))) for batch in cut)
     assert all(left[1] <= right[0] for left, right in pairwise(ranges))
-    assert cut == batches(failures[::-1], 4, seed=3)
-    assert cut != batches(failures, 4, seed=4)
+    assert cut == length_batches(failures[::-1], 4, seed=3)
+    assert cut != length_batches(failures, 4, seed=4)
 
 
 def test_seconds_count_tokens() -> None:

@@ -11,7 +11,7 @@ import torch
 from evaluating import Recorder, evaluate, greedy, log_probability, make
 from lm_eval.tasks import TaskManager
 
-from lm_eval_attrib.harness import seam as harness
+from lm_eval_attrib.harness.observed_task import ObservedTask
 
 pytestmark = pytest.mark.usefixtures("nothing_remains")
 
@@ -181,7 +181,7 @@ def test_unsafe_code_runs_only_where_it_was_confirmed(tiny: Path, manager: TaskM
     failure = pipeline.failures[0]
     assert pipeline.judge(failure, failure.gold) is True
     task = manager.load(["t_unsafe"])["tasks"]["t_unsafe"]
-    seen = harness.ObservedTask("t_unsafe", task, {"confirm_run_unsafe_code": False})
+    seen = ObservedTask("t_unsafe", task, {"confirm_run_unsafe_code": False})
     assert seen.rescore(None, "none", "red") is None  # type: ignore[arg-type]
 
 

@@ -20,17 +20,17 @@ from dataclasses import asdict
 import lm_eval.evaluator
 from accelerate import Accelerator
 from lm_eval.tasks import TaskManager
-from lm_eval_attrib import explain
-from lm_eval_attrib.model import AttribHFLM
+from lm_eval_attrib.explain import collect
+from lm_eval_attrib.harness.model import AttribHFLM
 
-def keep(lm, run, summaries, failures, settings, judge, accepted):
+def keep(lm, evaluated, settings):
     lm.barrier()
-    found = {"run": run.run_id, "summaries": [asdict(one) for one in summaries],
-             "failures": sorted([one.task, one.doc_id, one.failure_id] for one in failures)}
+    found = {"run": evaluated.run.run_id, "summaries": [asdict(one) for one in evaluated.tasks],
+             "failures": sorted([one.task, one.doc_id, one.failure_id] for one in evaluated.failures)}
     with open(os.path.join(sys.argv[3], f"rank{lm.rank}.json"), "w") as file:
         json.dump(found, file)
 
-explain.explain_run = keep
+collect.explain_run = keep
 lm_eval.evaluator.add_env_info = lambda results: None
 lm = AttribHFLM(sys.argv[1], device="cpu", batch_size=2)
 if int(os.environ.get("WORLD_SIZE", "1")) > 1:

@@ -138,7 +138,7 @@ def test_unknown_evaluate_is_named_and_the_evaluation_goes_on(
         assert f"lm-eval {lm_eval.__version__}" in caplog.text
         assert lm_eval.evaluator.evaluate(lm, {}) == "evaluated"
         with pytest.raises(SeamError, match="evaluate"):
-            harness.watch(lm)
+            harness.watch(lm, lambda *given: None)
 
 
 def test_calls_that_do_not_fit_are_refused(tiny: Path, manager: TaskManager, pipeline: Recorder) -> None:

@@ -51,7 +51,8 @@ LIBRARIES = {
 #: Parts of lrp, likewise.
 ENGINE = [
     {""},
-    {"engine", "audit", "attribution"},
+    {"engine"},
+    {"audit", "attribution"},
     {"graph", "memory", "intervention"},
     {"sweep"},
     {"mixers", "decoder"},

@@ -119,7 +119,7 @@ def test_run_calls_lm_evals_command_line(monkeypatch: pytest.MonkeyPatch, given:
     seen: list[Any] = []
     monkeypatch.setattr("lm_eval.__main__.cli_evaluate", lambda: seen.append(list(sys.argv)))
     before = list(sys.argv)
-    plugin.run(given)
+    plugin.run_lm_eval(given)
     assert seen == [["lm_eval", *passed]]
     assert sys.argv == before
 

@@ -52,7 +52,7 @@ def test_packages_export_what_they_say(module: str) -> None:
         ("lm_eval_attrib.reports.html", ("torch", "transformers", "lm_eval")),
         ("lm_eval_attrib.store.database", ("torch", "transformers", "lm_eval")),
         ("lm_eval_attrib.lrp", ("lm_eval", "duckdb", "jinja2")),
-        ("lm_eval_attrib.explain.run", ("lm_eval",)),
+        ("lm_eval_attrib.explain.session", ("lm_eval",)),
     ],
 )
 def test_importing_brings_nothing_unasked(imported: str, absent: tuple[str, ...]) -> None:

@@ -29,8 +29,8 @@ class Gradients:
     def wanted(self, local):
         return []
 
-    def visit(self, block, turn, local, gy, gx, gradients):
-        self.at[block] = (local.x.detach(), gy.detach())
+    def visit(self, pulled):
+        self.at[pulled.block] = (pulled.local.x.detach(), pulled.at_output.detach())
 
 
 def packed(engine: Engine, block: int) -> Tensor:

@@ -11,12 +11,13 @@ from typing import Any
 import jinja2
 import pytest
 import yaml
-from contrasts import HUB, byte_level, generated
+from contrasts import byte_level, generated
+from places import HUB
 
 from lm_eval_attrib.contrast import STRATEGIES
-from lm_eval_attrib.contrast.answer import gold_answers
 from lm_eval_attrib.contrast.response.extraction import locate
-from lm_eval_attrib.contrast.strategy import Workbench
+from lm_eval_attrib.contrast.response.gold import gold_answers
+from lm_eval_attrib.contrast.workbench import Workbench
 from lm_eval_attrib.errors import ArgumentError
 from lm_eval_attrib.prompt.profiles import GENERATION, TaskProfile, field_texts, load_profile, load_profiles, profile_for
 from lm_eval_attrib.prompt.segments import relevant_segments, segment_tokens

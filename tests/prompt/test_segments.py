@@ -10,8 +10,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from lm_eval_attrib.prompt.profiles import TaskProfile, profile_for
-from lm_eval_attrib.prompt.segments import relevant_segments, segment_tokens, words
+from lm_eval_attrib.prompt.segments import relevant_segments, segment_tokens
 from lm_eval_attrib.prompt.spans import decode, token_text
+from lm_eval_attrib.prompt.words import words
 from lm_eval_attrib.records import Continuation, Failure
 
 PLAIN = TaskProfile()

@@ -7,22 +7,19 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import fields, is_dataclass, replace
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-import jinja2
 import pytest
-from jinja2 import meta
-from lm_eval_attrib.reports import charts, context
 from lm_eval_attrib.reports.folder import MARKER
-from lm_eval_attrib.reports.html import TEMPLATES, environment, write_report
+from lm_eval_attrib.reports.html import write_report
 from report_records import explanation, failure, run, summary, unattributed
 
 from lm_eval_attrib.commands.show import describe
-from lm_eval_attrib.errors import NotADatabase, ReportError
+from lm_eval_attrib.errors import ArgumentError, NotADatabase, ReportError
 from lm_eval_attrib.store.database import Store
 
 
@@ -143,40 +140,6 @@ def test_writing_again_gives_the_same_bytes(database: Path, report: Path, tmp_pa
     assert first == second
 
 
-@pytest.mark.parametrize("page", TEMPLATES, ids=lambda page: page.__name__)
-def test_a_template_uses_exactly_the_documented_fields(page: type[context.Page]) -> None:
-    templates = environment()
-    wanted: set[str] = set()
-    waiting = [TEMPLATES[page]]
-    while waiting:
-        assert templates.loader is not None
-        tree = templates.parse(templates.loader.get_source(templates, waiting.pop())[0])
-        wanted |= meta.find_undeclared_variables(tree)
-        referenced = [name for name in meta.find_referenced_templates(tree) if name is not None]
-        waiting += [name for name in referenced if name != "charts.html"]
-    names = {field.name for field in fields(page)}
-    assert wanted - {"charts"} == names
-    documented = set(re.findall(r"^        (\w+): ", f"{context.Page.__doc__}\n{page.__doc__}", flags=re.MULTILINE))
-    assert documented == names
-
-
-def test_every_part_of_a_context_is_documented_and_frozen() -> None:
-    parts = [
-        part for module in (context, charts) for part in vars(module).values() if is_dataclass(part) and isinstance(part, type)
-    ]
-    assert len(parts) > 20
-    for part in parts:
-        assert part.__dataclass_params__.frozen, part  # type: ignore[attr-defined]
-        assert part.__doc__, part
-        assert not part.__doc__.startswith(f"{part.__name__}("), f"{part.__name__} has no docstring of its own"
-
-
-def test_a_name_that_no_context_has_is_an_error() -> None:
-    with pytest.raises(jinja2.UndefinedError):
-        environment().from_string("{{ nothing }}").render({})
-    assert environment().from_string("{{ text }}").render(text="<b>") == "&lt;b&gt;"
-
-
 def test_index_counts_every_run(report: Path) -> None:
     text = plain(report / "index.html")
     for words in ("tiny/planted-1M", "tiny/planted-3M", "planted_choice", "no verdict a document", "66.7 %", "2.13.0"):
@@ -244,7 +207,7 @@ def test_only_one_run(database: Path, tmp_path: Path) -> None:
     assert "tiny/planted-3M" in text
     assert "tiny/planted-1M" not in text
     assert len(list(pages(tmp_path / "one"))) == 1 + 3 + 9
-    with pytest.raises(ReportError, match="run-a, run-b"):
+    with pytest.raises(ArgumentError, match=r"run-a .*; run-b"):
         write_report(database, tmp_path / "two", run_id="run-c", progress=False)
 
 

@@ -13,29 +13,27 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from lm_eval_attrib.reports import words
 from lm_eval_attrib.reports.charts import counted, diverging, number_line, stack
 from lm_eval_attrib.reports.flow import EDGES, graph_view, kept_shares, strongest_path
 from lm_eval_attrib.reports.heat import bfloat16, heat_map, layer_strip, ranked, rounded, segment_bars, strongest, style
-from lm_eval_attrib.reports.overview import literal, unclean_reason
+from lm_eval_attrib.reports.overview import label_style, literal, unclean_reason
 from lm_eval_attrib.reports.text import (
-    model_name,
-    number,
+    figure,
+    inline_token,
     percent,
     plural,
     pretty_json,
-    shorten,
+    short_model,
     signed,
     slug,
     times_as_probable,
     token_name,
-    token_text,
-    visible,
 )
 from report_records import flow
 
-from lm_eval_attrib.checks import labels
 from lm_eval_attrib.records import STATUSES
+from lm_eval_attrib.store.clean_text import one_line, visible
+from lm_eval_attrib.terms import ADVICE, CHECKS, LABELS, PATTERNS, UNDECIDED, check_term, gap_meaning
 
 
 @pytest.mark.parametrize(
@@ -57,7 +55,7 @@ from lm_eval_attrib.records import STATUSES
     ],
 )
 def test_numbers(value: float | None, shown: str) -> None:
-    assert number(value) == shown
+    assert figure(value) == shown
 
 
 def test_numbers_with_signs_and_shares() -> None:
@@ -70,29 +68,36 @@ def test_numbers_with_signs_and_shares() -> None:
 
 @given(st.text())
 def test_nothing_stays_invisible(text: str) -> None:
-    for shown in (visible(text), token_name(text), token_text(text), shorten(text), slug(text), pretty_json({"text": text})):
+    for shown in (
+        visible(text),
+        token_name(text),
+        inline_token(text),
+        one_line(text, 120),
+        slug(text),
+        pretty_json({"text": text}),
+    ):
         assert not set(shown) & {"\x00", "\x1b", "\x7f", "\x9b", "\u200b", "\u200f", "\u202e", "\u2028", "\u2066", "\ufeff"}
         shown.encode("utf-8")
     assert "\n" not in token_name(text)
-    assert "\n" not in shorten(text)
-    assert len(shorten(text, 20)) <= 20
+    assert "\n" not in one_line(text, 120)
+    assert len(one_line(text, 20)) <= 20
     assert all(letter.isascii() and (letter.isalnum() or letter in "-_") for letter in slug(text))
 
 
 def test_tokens() -> None:
-    assert token_text("a\n\n") == "a↵\n↵\n"
+    assert inline_token("a\n\n") == "a↵\n↵\n"
     assert [token_name(text) for text in (" a", "  ", "", "\n", "a b ")] == ["␣a", "␣␣", "∅", "↵", "a b␣"]
-    assert token_text("\r\n") == "␍↵\n"
+    assert inline_token("\r\n") == "␍↵\n"
     assert literal("it's") == "'it''s'"
     assert json.loads(pretty_json('{"b": [1, "é"]}')) == {"b": [1, "é"]}
     assert pretty_json("no json") == "no json"
 
 
 def test_models_by_name() -> None:
-    assert model_name("Qwen/Qwen3-0.6B") == "Qwen/Qwen3-0.6B"
-    assert model_name("/home/me/secret/models/tiny/") == "models/tiny"
-    assert model_name("C:\\me\\models\\tiny") == "models/tiny"
-    assert model_name("gpt2") == "gpt2"
+    assert short_model("Qwen/Qwen3-0.6B") == "Qwen/Qwen3-0.6B"
+    assert short_model("/home/me/secret/models/tiny/") == "models/tiny"
+    assert short_model("C:\\me\\models\\tiny") == "models/tiny"
+    assert short_model("gpt2") == "gpt2"
 
 
 def test_a_stack_fills_its_width() -> None:
@@ -313,9 +318,10 @@ def test_reasons_are_counted_without_their_figures() -> None:
 
 
 def test_words_cover_what_the_package_writes() -> None:
-    assert set(words.CHECKS) == set(labels.CHECKS)
-    assert set(words.LABELS) == {*labels.LABELS, words.UNDECIDED} == set(words.LABEL_STYLES)
-    assert set(words.PATTERNS) == set(labels.PATTERNS)
-    assert {"attributed", *words.ADVICE} == set(STATUSES)
-    assert words.check_words("new_check") == ("new check", "")
-    assert [words.gap_meaning(gap)[:3] for gap in (None, 0.05, 0.2, 0.9)] == ["not", "the", "the", "muc"]
+    assert len({label_style(label) for label in LABELS}) == len(LABELS)
+    assert label_style(UNDECIDED) == label_style("new") == "undecided"
+    assert {"attributed", *ADVICE} == set(STATUSES)
+    assert all(term.meaning and term.clause for term in CHECKS.values())
+    assert set(PATTERNS) == {"OIT", "URT", "OIT+URT"}
+    assert (check_term("new_check").meaning, check_term("new_check").unit) == ("new check", "")
+    assert [gap_meaning(gap)[:3] for gap in (None, 0.05, 0.2, 0.9)] == ["not", "the", "the", "muc"]

@@ -15,7 +15,7 @@ from explanations import RUN, TASK, explanation, failure, not_explained
 from lm_eval_attrib.errors import NotWritable, StoreError
 from lm_eval_attrib.store.database import Store
 from lm_eval_attrib.store.layout import LAYOUT
-from lm_eval_attrib.store.shards import Merged, ShardWriter, merge
+from lm_eval_attrib.store.shards import Merged, ShardWriter, merge_shards
 from lm_eval_attrib.store.writer import Limits
 
 
@@ -52,9 +52,9 @@ def test_merged_shards_are_what_one_process_would_have_stored(shards: Path, tmp_
         alone.add_tasks([TASK])
         alone.finish(RUN.run_id, "complete")
         with Store.create(tmp_path / "merged.duckdb") as merged:
-            assert merge(shards, merged) == Merged(flushes=4, failures=6)
+            assert merge_shards(shards, merged) == Merged(flushes=4, failures=6)
             assert content(merged) == content(alone)
-            assert merge(shards, merged) == Merged(flushes=0, failures=0)
+            assert merge_shards(shards, merged) == Merged(flushes=0, failures=0)
             assert content(merged) == content(alone)
 
 
@@ -81,7 +81,7 @@ def test_shards_know_what_every_process_did(shards: Path) -> None:
 
 def test_shards_and_database_hold_the_same_answers(shards: Path, tmp_path: Path) -> None:
     with ShardWriter(shards, 0) as writer, Store.create(tmp_path / "runs.duckdb") as store:
-        merge(shards, store)
+        merge_shards(shards, store)
         assert writer.answers(RUN.run_id) == store.answers(RUN.run_id)
         assert len(set(store.answers(RUN.run_id).values())) == 1  # all answered alike
         bare = not_explained(1, "error", prediction="A", continuations=())
@@ -99,20 +99,20 @@ def test_a_later_flush_replaces_an_earlier_one(shards: Path, tmp_path: Path) -> 
         writer.add(explanation(0, tokens=7))
         writer.add(explanation(0, tokens=9))
     with Store.create(tmp_path / "runs.duckdb") as store:
-        assert merge(shards, store) == Merged(flushes=6, failures=9)
-        assert store.tokens("f0000").num_rows == 9
+        assert merge_shards(shards, store) == Merged(flushes=6, failures=9)
+        assert store.rows("tokens", "f0000").num_rows == 9
         assert store.known("run-a")["f0005"] == "attributed"
 
 
 def test_merging_goes_on_where_it_stopped_and_adds_what_came_later(shards: Path, tmp_path: Path) -> None:
     with Store.create(tmp_path / "runs.duckdb") as store:
-        merge(shards, store)
+        merge_shards(shards, store)
         store.add(explanation(1, tokens=11))  # explained again since: an old shard must not undo it
         store.flush()
         with ShardWriter(shards, 2) as writer:
             writer.add(explanation(7))
-        assert merge(shards, store) == Merged(flushes=1, failures=1)
-        assert store.tokens("f0001").num_rows == 11
+        assert merge_shards(shards, store) == Merged(flushes=1, failures=1)
+        assert store.rows("tokens", "f0001").num_rows == 11
         assert len(store.known("run-a")) == 7
 
 
@@ -120,7 +120,7 @@ def test_a_flush_without_its_failures_does_not_count(shards: Path, tmp_path: Pat
     """A process died within a flush: its files of other tables lie there, the one that ends the flush does not."""
     min((shards / "failures").glob("*.parquet")).unlink()
     with Store.create(tmp_path / "runs.duckdb") as store:
-        assert merge(shards, store).flushes == 3
+        assert merge_shards(shards, store).flushes == 3
         stored = set(store.known("run-a"))
         assert len(stored) == 4
         assert set(store.sql("SELECT DISTINCT failure_id FROM tokens").to_pydict()["failure_id"]) <= stored
@@ -131,7 +131,7 @@ def test_an_unreadable_file_is_named_and_the_rest_is_merged(shards: Path, tmp_pa
     first.write_bytes(first.read_bytes()[:100])
     with Store.create(tmp_path / "runs.duckdb") as store:
         with pytest.raises(StoreError, match=rf"1 flushes were not merged: .*{first.name} cannot be read"):
-            merge(shards, store)
+            merge_shards(shards, store)
         assert len(store.known("run-a")) == 4
         assert store.runs().num_rows == 1
 
@@ -153,7 +153,7 @@ def test_a_run_ended_as_its_worst_process_did(tmp_path: Path, endings: tuple[str
             if ending:
                 writer.finish(RUN.run_id, ending)
     with Store.create(tmp_path / "runs.duckdb") as store:
-        merge(tmp_path / "shards", store)
+        merge_shards(tmp_path / "shards", store)
         [run] = store.runs().to_pylist()
         assert run["status"] == status
         assert (run["finished_at"] is None) == (status == "running")
@@ -161,7 +161,7 @@ def test_a_run_ended_as_its_worst_process_did(tmp_path: Path, endings: tuple[str
         with ShardWriter(tmp_path / "shards", 1) as writer:  # resumed, and now complete
             writer.begin(RUN)
             writer.finish(RUN.run_id, "complete")
-        merge(tmp_path / "shards", store)
+        merge_shards(tmp_path / "shards", store)
         [again] = store.runs().to_pylist()
         assert again["started_at"] == run["started_at"]
         assert (again["status"] == "complete") == (set(endings[:1] + endings[2:]) <= {"complete"})
@@ -174,7 +174,7 @@ def test_processes_of_an_earlier_start_do_not_tell_how_the_run_ended(tmp_path: P
                 writer.begin(RUN)
                 writer.finish(RUN.run_id, ending)
         with Store.create(tmp_path / "runs.duckdb") as store:
-            merge(tmp_path / "shards", store)
+            merge_shards(tmp_path / "shards", store)
             assert store.runs().to_pydict()["status"] == [ending]
 
 
@@ -186,14 +186,14 @@ def test_two_runs_in_one_folder(tmp_path: Path) -> None:
             writer.add(replace(explanation(1), failure=failure(1, failure_id=f"{run.run_id}-1", run_id=run.run_id)))
             writer.finish(run.run_id, "complete")
     with Store.create(tmp_path / "runs.duckdb") as store:
-        merge(tmp_path / "shards", store)
+        merge_shards(tmp_path / "shards", store)
         assert store.runs().to_pydict()["model"] == ["org/model-a", "org/model-b"]
         assert store.known("run-b") == {"run-b-1": "attributed"}
 
 
 def test_folders_that_hold_no_shards_or_cannot(tmp_path: Path) -> None:
     with Store.create(tmp_path / "runs.duckdb") as store, pytest.raises(StoreError, match="holds no shards"):
-        merge(tmp_path / "nothing", store)
+        merge_shards(tmp_path / "nothing", store)
     (tmp_path / "file").write_text("")
     with pytest.raises(NotWritable, match="shards cannot be written to"):
         ShardWriter(tmp_path / "file" / "shards", 0)
@@ -215,6 +215,6 @@ def test_a_shard_holds_surrogates_and_nothing_at_all(tmp_path: Path) -> None:
     with ShardWriter(tmp_path / "shards", 0) as writer:
         writer.add(not_explained(1, "error", "\ud800 broke"))
     with Store.create(tmp_path / "runs.duckdb") as store:
-        merge(tmp_path / "shards", store)
+        merge_shards(tmp_path / "shards", store)
         assert store.failure("f0001")["reason"] == "\ufffd broke"
     assert isinstance(pq.read_table(tmp_path / "shards" / "failures"), pa.Table)

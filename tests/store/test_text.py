@@ -15,7 +15,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lm_eval_attrib.store.json_text import MAX_DEPTH, MAX_ITEMS, as_json, unicode_text
+from lm_eval_attrib.store.clean_text import unicode_text
+from lm_eval_attrib.store.json_text import MAX_DEPTH, MAX_ITEMS, as_json
 from lm_eval_attrib.store.signals import interrupts_put_off
 
 

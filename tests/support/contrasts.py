@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
-import pytest
 import torch
+from factories import choice_failure, failure
+from places import STORIES, present
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from lm_eval_attrib.records import Continuation, Failure
-
-SHARED = Path(__file__).resolve().parents[3] / "shared"
-STORIES = SHARED / "models" / "stories260K"
-HUB = SHARED / "data" / "hub"
-
-needs_stories = pytest.mark.skipif(not STORIES.exists(), reason="../shared/models/stories260K is absent")
-needs_hub = pytest.mark.skipif(not HUB.exists(), reason="../shared/data/hub is absent")
 
 _CORPUS = [
     "The answer is 180. The answer is 18. Question: How many apples does she have? Answer: She has 12 apples.\n",
@@ -46,17 +40,13 @@ def byte_level() -> Any:
 @lru_cache
 def stories_tokenizer() -> Any:
     """A SentencePiece-like tokenizer with byte fallback and single digits."""
-    if not STORIES.exists():
-        pytest.skip("../shared/models/stories260K is absent")
-    return AutoTokenizer.from_pretrained(STORIES)
+    return AutoTokenizer.from_pretrained(present(STORIES))
 
 
 @lru_cache
 def stories_model() -> Any:
     """A real tiny Llama."""
-    if not STORIES.exists():
-        pytest.skip("../shared/models/stories260K is absent")
-    return AutoModelForCausalLM.from_pretrained(STORIES, dtype=torch.float32).eval()
+    return AutoModelForCausalLM.from_pretrained(present(STORIES), dtype=torch.float32).eval()
 
 
 @lru_cache
@@ -98,39 +88,17 @@ def generated(
         "failure_id": "f1",
         "run_id": "r1",
         "task": "some_task",
-        "doc_id": 0,
-        "doc": {},
-        "output_type": "generate_until",
         "prompt": prompt,
         "prediction": response,
         "gold": gold,
-        "metric": "exact_match",
-        "filter": "none",
-        "value": 0.0,
         "continuations": (Continuation(response, tuple(prompt_ids), tuple(ids), prompt),),
         "extracted": extracted,
         "golds": (gold,) if gold else (),
     }
-    return Failure(**(values | fields))
+    return failure(**(values | fields))
 
 
 def chosen(choices: list[Continuation], chosen: int, correct: tuple[int, ...], **fields: Any) -> Failure:
     """A multiple_choice failure."""
-    values: dict[str, Any] = {
-        "failure_id": "f2",
-        "run_id": "r1",
-        "task": "some_choices",
-        "doc_id": 0,
-        "doc": {},
-        "output_type": "multiple_choice",
-        "prompt": choices[0].prompt,
-        "prediction": choices[chosen].text,
-        "gold": choices[correct[0]].text if correct else "?",
-        "metric": "acc",
-        "filter": "none",
-        "value": 0.0,
-        "continuations": tuple(choices),
-        "chosen": chosen,
-        "correct": correct,
-    }
-    return Failure(**(values | fields))
+    named = {"failure_id": "f2", "run_id": "r1", "task": "some_choices"}
+    return replace(choice_failure(0, choices, chosen, correct, **named), **fields)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +10,10 @@ import lm_eval.evaluator
 import torch
 from lm_eval.tasks import TaskManager
 
+from lm_eval_attrib.explain.evaluated import Evaluated
 from lm_eval_attrib.harness.model import AttribHFLM
 from lm_eval_attrib.records import Accepted, Continuation, Failure, Run, TaskSummary
+from lm_eval_attrib.settings import Settings
 
 #: lm_eval's own, before anything of this project was built.
 ORIGINAL = lm_eval.evaluator.evaluate
@@ -21,31 +23,35 @@ class Recorder:
     """Stands in for the pipeline: keeps what it is handed."""
 
     def __init__(self) -> None:
-        self.calls: list[tuple[Any, Run, list[TaskSummary], list[Failure], Any, Callable[[Failure, str], bool | None]]] = []
-        self.accepted: list[Accepted] = []
+        self.calls: list[tuple[Any, Evaluated]] = []
         self.raises: BaseException | None = None
 
-    def __call__(self, *given: Any, accepted: Sequence[Accepted] = ()) -> None:
-        self.accepted = list(accepted)
-        self.calls.append(given)  # type: ignore[arg-type]
+    def __call__(self, lm: Any, evaluated: Evaluated, settings: Settings) -> None:
+        self.calls.append((lm, evaluated))
         if self.raises is not None:
             raise self.raises
 
     @property
     def run(self) -> Run:
-        return self.calls[-1][1]
+        return self.calls[-1][1].run
 
     @property
     def summaries(self) -> list[TaskSummary]:
-        return self.calls[-1][2]
+        return list(self.calls[-1][1].tasks)
 
     @property
     def failures(self) -> list[Failure]:
-        return self.calls[-1][3]
+        return list(self.calls[-1][1].failures)
+
+    @property
+    def accepted(self) -> list[Accepted]:
+        return list(self.calls[-1][1].accepted)
 
     @property
     def judge(self) -> Callable[[Failure, str], bool | None]:
-        return self.calls[-1][5]
+        judge = self.calls[-1][1].judge
+        assert judge is not None
+        return judge
 
 
 def make(tiny: Path, **arguments: Any) -> AttribHFLM:

@@ -9,13 +9,16 @@ from dataclasses import replace
 from typing import Any
 
 import torch
+from factories import choice_failure, run, summary
 
-from lm_eval_attrib.explain.run import ExplainReport, explain_run
-from lm_eval_attrib.records import Continuation, Failure, Run, TaskSummary
+from lm_eval_attrib.explain.evaluated import Evaluated
+from lm_eval_attrib.explain.outcome import ExplainReport
+from lm_eval_attrib.explain.session import explain_run
+from lm_eval_attrib.records import Continuation, Failure, TaskSummary
 from lm_eval_attrib.settings import Settings
 from lm_eval_attrib.store.database import Store
 
-RUN = Run("run", "tiny", {"pretrained": "tiny"}, "float32", 1000, "attnlrp", "logit_diff", {"torch": torch.__version__})
+RUN = run("run", "tiny", parameters=1000, versions={"torch": torch.__version__})
 
 
 class Host:
@@ -55,33 +58,23 @@ def failure(number: int, tokenizer: Any, task: str = "colours", **changes: Any) 
     def choice(text: str) -> Continuation:
         return Continuation(text, ids, tuple(tokenizer.encode(text, add_special_tokens=False)), prompt, -1.0)
 
-    known = Failure(
-        failure_id=f"{task}-{number}",
-        run_id=RUN.run_id,
-        task=task,
-        doc_id=number,
-        doc={"question": f"which colour has number {number}?", "choices": ["red", "blue"]},
-        output_type="multiple_choice",
-        prompt=prompt,
-        prediction=" red",
-        gold=" blue",
-        metric="acc",
-        filter="none",
-        value=0.0,
-        continuations=(choice(" red"), choice(" blue")),
-        chosen=0,
-        correct=(1,),
-    )
-    return replace(known, **changes)
+    known = {
+        "failure_id": f"{task}-{number}",
+        "run_id": RUN.run_id,
+        "task": task,
+        "doc": {"question": f"which colour has number {number}?", "choices": ["red", "blue"]},
+    }
+    return replace(choice_failure(number, (choice(" red"), choice(" blue")), 0, (1,), **known), **changes)
 
 
 def summaries(failures: Sequence[Failure]) -> list[TaskSummary]:
     counts = Counter(one.task for one in failures)
-    return [TaskSummary("run", task, "acc", "none", 2 * n, n, 0.5) for task, n in counts.items()]
+    named = {"run_id": RUN.run_id, "metric": "acc", "filter": "none"}
+    return [summary(task, 2 * n, n, **named) for task, n in counts.items()]
 
 
 def explain(host: Host, failures: Sequence[Failure], settings: Settings, **options: Any) -> ExplainReport:
-    return explain_run(host, RUN, summaries(failures), failures, settings, **options)
+    return explain_run(host, Evaluated(RUN, summaries(failures), failures, **options), settings)
 
 
 def statuses(settings: Settings) -> dict[str, int]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import factories
 import numpy as np
 from hypothesis import strategies as st
 
@@ -19,40 +20,30 @@ from lm_eval_attrib.records import (
     Failure,
     NodeTable,
     PairFigures,
-    Run,
     SegmentSum,
     Status,
-    TaskSummary,
     TokenTable,
     Trust,
     UnitTable,
 )
 
-RUN = Run("run-a", "org/model-a", {"pretrained": "org/model-a"}, "float32", 260_032, "attnlrp", "logit_diff", {"torch": "2.13"})
-TASK = TaskSummary("run-a", "gsm8k", "exact_match", "strict-match", documents=40, failures=30, score=0.25)
+RUN = factories.run()
+TASK = factories.summary()
 
 
 def failure(number: int, **changes: Any) -> Failure:
     """Failure ``f0007`` for number 7; two choices, the second chosen, the first right."""
-    base = Failure(
-        failure_id=f"f{number:04d}",
-        run_id="run-a",
-        task="gsm8k",
-        doc_id=number,
-        doc={"question": f"question {number}", "answer": number},
-        output_type="multiple_choice",
-        prompt=f"Question {number}\nAnswer:",
-        prediction="B",
-        gold="A",
-        metric="exact_match",
-        filter="strict-match",
-        value=0.0,
-        continuations=(Continuation(" A", (1, 2), (3,), logprob=-2.0), Continuation(" B", (1, 2), (4, 5), logprob=-1.0)),
-        chosen=1,
-        correct=(0,),
-        golds=("A", "a"),
-    )
-    return replace(base, **changes)
+    known = {
+        "prompt": f"Question {number}\nAnswer:",
+        "doc": {"question": f"question {number}", "answer": number},
+        "prediction": "B",
+        "gold": "A",
+        "metric": "exact_match",
+        "filter": "strict-match",
+        "golds": ("A", "a"),
+    }
+    choices = (Continuation(" A", (1, 2), (3,), logprob=-2.0), Continuation(" B", (1, 2), (4, 5), logprob=-1.0))
+    return replace(factories.choice_failure(number, choices, 1, (0,), **known), **changes)
 
 
 def explanation(number: int, tokens: int = 5, **changes: Any) -> Explanation:
@@ -91,7 +82,7 @@ def explanation(number: int, tokens: int = 5, **changes: Any) -> Explanation:
 
 
 def not_explained(number: int, status: Status, reason: str = "why", **changes: Any) -> Explanation:
-    """A failure without attribution."""
+    """One of these failures without attribution."""
     return Explanation(failure(number, **changes), status, reason)
 
 

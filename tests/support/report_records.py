@@ -6,6 +6,8 @@ import random
 from dataclasses import replace
 from typing import Any
 
+import factories
+
 from lm_eval_attrib.records import (
     BlockFigures,
     Check,
@@ -32,40 +34,30 @@ QUESTION = (
 
 
 def run(run_id: str = "run-a", model: str = "tiny/planted-1M") -> Run:
-    return Run(
-        run_id=run_id,
-        model=model,
+    return factories.run(
+        run_id,
+        model,
         model_args={"pretrained": model, "attrib_limit": 100},
-        dtype="float32",
         parameters=1_048_576,
-        rule="attnlrp",
-        objective="logit_diff",
         versions={"torch": "2.13.0", "transformers": "5.23.0", "lm_eval": "0.4.13"},
         settings={"num_fewshot": 0},
     )
 
 
 def summary(run_id: str, task: str, failures: int, **changes: Any) -> TaskSummary:
-    whole = TaskSummary(run_id, task, "exact_match", "strict-match", failures * 3, failures, 2 / 3)
-    return replace(whole, **changes)
+    return factories.summary(task, 3 * failures, failures, **{"run_id": run_id, "score": 2 / 3, **changes})
 
 
 def failure(number: int, run_id: str = "run-a", task: str = "planted_choice", **changes: Any) -> Failure:
-    whole = Failure(
-        failure_id=f"{run_id}-{task}-{number:05d}",
-        run_id=run_id,
-        task=task,
-        doc_id=number,
-        doc={"question": "Where is the key now?", "answer": "tin box", "cause": "misleading", "words": [31, 34]},
-        output_type="generate_until",
-        prompt=QUESTION,
-        prediction="the oak drawer",
-        gold="the tin box",
-        metric="exact_match",
-        filter="strict-match",
-        value=0.0,
-    )
-    return replace(whole, **changes)
+    known = {
+        "failure_id": f"{run_id}-{task}-{number:05d}",
+        "doc": {"question": "Where is the key now?", "answer": "tin box", "cause": "misleading", "words": [31, 34]},
+        "prompt": QUESTION,
+        "prediction": "the oak drawer",
+        "gold": "the tin box",
+        "filter": "strict-match",
+    }
+    return factories.failure(number, **{"run_id": run_id, "task": task, **known, **changes})
 
 
 def pieces(text: str) -> list[str]:

@@ -1,319 +1,284 @@
-"""Checkable instructions (IFEval) as rules: is it met, and up to where can it still be?
+"""The instructions of IFEval (arXiv 2311.07911), a row each: what it asks, whether it is met, whether it still can be.
 
-Written from the instructions' descriptions in the data set (arXiv 2311.07911) and their keyword arguments. Counts of words,
-letters, keywords, bullets and paragraphs are the benchmark's own; sentences and words in capitals are counted by simpler means.
+Written from the instructions' descriptions in the data set and their keyword arguments. Those that ask for a number of things
+are in :mod:`.counts`; what a beginning can still become is in :mod:`.openings`.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Mapping
 
 from ...records import Failure
 from . import openings
-
-Predicate = Callable[[str], bool]
-Arguments = Mapping[str, Any]
-
-
-def _always(text: str) -> bool:
-    return True
+from .counts import COUNTED, pattern
+from .rule import Arguments, Check, Example, Instruction, InstructionRule
 
 
-@dataclass(frozen=True)
-class Rule:
-    """One instruction: what it asks (for a reader), whether a whole text meets it, whether a beginning still can.
-
-    ``open`` is false for every longer text once it is false. ``place`` finds the character that broke it where ends of words
-    matter, so that beginnings alone cannot tell.
-    """
-
-    told: str
-    met: Predicate
-    open: Predicate = _always
-    place: Callable[[str], int | None] | None = None
-
-    def broken_at(self, text: str) -> int | None:
-        """Index of the character with which ``text`` can no longer be met; None if it could have gone on to meet it."""
-        if self.place is not None:
-            return self.place(text)
-        if self.open(text):
-            return None
-        low, high = 0, len(text)
-        while low < high:
-            middle = (low + high) // 2
-            low, high = (middle + 1, high) if self.open(text[: middle + 1]) else (low, middle)
-        return low
-
-
-def rules(failure: Failure) -> tuple[list[Rule], list[str]]:
+def instruction_rules(failure: Failure) -> tuple[list[InstructionRule], list[str]]:
     """The rules of a document's instructions, and for each that has none why."""
     names = failure.doc.get("instruction_id_list") or ()
     arguments = failure.doc.get("kwargs") or ()
-    found: list[Rule] = []
+    found: list[InstructionRule] = []
     missing: list[str] = []
     for index, name in enumerate(names):
-        given = arguments[index] if index < len(arguments) and isinstance(arguments[index], Mapping) else {}
-        build = _BUILDERS.get(name)
-        rule = build({key: value for key, value in given.items() if value is not None}) if build else f"{name} is not known"
-        if isinstance(rule, Rule):
-            found.append(rule)
+        raw = arguments[index] if index < len(arguments) and isinstance(arguments[index], Mapping) else {}
+        given = {key: value for key, value in raw.items() if value is not None}
+        instruction = INSTRUCTIONS.get(name)
+        problem = f"{name} is not known" if instruction is None else instruction.problem(given)
+        if instruction is None or problem:
+            missing.append(problem)
         else:
-            missing.append(rule)
+            found.append(InstructionRule(instruction, given))
     return found, missing
 
 
-def _counted(what: str, count: Callable[[str], int], number: int, relation: str) -> Rule:
-    """At least, or fewer than, a number of something that only grows with the text."""
-    if relation == "less than":
-        return Rule(f"fewer than {number} {what}", lambda text: count(text) < number, lambda text: count(text) < number)
-    return Rule(f"at least {number} {what}", lambda text: count(text) >= number)
+# --- words --------------------------------------------------------------------------------------------------------------
 
 
-def _exactly(what: str, count: Callable[[str], int], number: int) -> Rule:
-    return Rule(f"exactly {number} {what}", lambda text: count(text) == number, lambda text: count(text) <= number)
+def _keywords_there(text: str, arguments: Arguments) -> bool:
+    return all(pattern(str(word), re.IGNORECASE).search(text) for word in arguments.get("keywords", ()))
 
 
-def _pattern(text: str, flags: int = 0) -> re.Pattern[str]:
-    """``text`` as the benchmark reads it, a regular expression; literally where it is none."""
-    try:
-        return re.compile(text, flags)
-    except re.error:
-        return re.compile(re.escape(text), flags)
-
-
-def _found(pattern: re.Pattern[str]) -> Callable[[str], int]:
-    return lambda text: len(pattern.findall(text))
-
-
-def _forbidden(arguments: Arguments) -> Rule:
+def _forbidden(arguments: Arguments) -> re.Pattern[str]:
+    """Any of the forbidden words, as a whole word; nothing where none is named."""
     words = [re.escape(str(word)) for word in arguments.get("forbidden_words", ())]
-    pattern = re.compile(rf"\b(?:{'|'.join(words)})\b", re.IGNORECASE) if words else re.compile(r"(?!)")
-
-    def place(text: str) -> int | None:
-        match = pattern.search(text)
-        return match.end() - 1 if match else None
-
-    def free(text: str) -> bool:
-        return pattern.search(text) is None
-
-    return Rule(f"without {', '.join(map(str, arguments.get('forbidden_words', ())))}", free, free, place)
+    return re.compile(rf"\b(?:{'|'.join(words)})\b", re.IGNORECASE) if words else re.compile(r"(?!)")
 
 
-def _existence(arguments: Arguments) -> Rule:
-    keywords = [str(word) for word in arguments.get("keywords", ())]
-    patterns = [_pattern(word, re.IGNORECASE) for word in keywords]
-    return Rule(f"with the keywords {', '.join(keywords)}", lambda text: all(one.search(text) for one in patterns))
+def _free_of_forbidden(text: str, arguments: Arguments) -> bool:
+    return _forbidden(arguments).search(text) is None
 
 
-def _frequency(arguments: Arguments) -> Rule | str:
-    if "keyword" not in arguments or "frequency" not in arguments:
-        return "keywords:frequency names no keyword, so the benchmark draws one at random"
-    keyword = str(arguments["keyword"]).strip()
-    count = _found(_pattern(keyword, re.IGNORECASE))
-    return _counted(f"times {keyword!r}", count, int(arguments["frequency"]), str(arguments.get("relation", "")))
+def _first_forbidden(text: str, arguments: Arguments) -> int | None:
+    match = _forbidden(arguments).search(text)
+    return match.end() - 1 if match else None
 
 
-def _letters(arguments: Arguments) -> Rule | str:
-    letter = str(arguments.get("letter", "")).lower()
-    if not re.fullmatch("[a-z]", letter) or "let_frequency" not in arguments:
-        return f"keywords:letter_frequency asks for {letter!r}, in place of which the benchmark counts a random letter"
-    relation = str(arguments.get("let_relation", ""))
-    return _counted(f"times the letter {letter}", lambda t: t.lower().count(letter), int(arguments["let_frequency"]), relation)
+# --- language, casing, punctuation ------------------------------------------------------------------------------------------
 
 
-def _language(arguments: Arguments) -> Rule | str:
+def _mostly_in_script(text: str, arguments: Arguments) -> bool:
+    foreign, letters = openings.foreign_letters(text, str(arguments["language"]))
+    return 2 * foreign <= letters
+
+
+def _all_in_script(text: str, arguments: Arguments) -> bool:
+    return not openings.foreign_letters(text, str(arguments["language"]))[0]
+
+
+def _no_script(arguments: Arguments) -> str:
     language = str(arguments.get("language", ""))
-    if language not in openings.SCRIPTS:
-        return f"language:response_language ({language}) is judged from the whole response, no token decides it"
-
-    def mostly(text: str) -> bool:
-        foreign, letters = openings.foreign_letters(text, language)
-        return 2 * foreign <= letters
-
-    return Rule(f"in the script of {language}", mostly, lambda text: not openings.foreign_letters(text, language)[0])
+    if language in openings.SCRIPTS:
+        return ""
+    return f"language:response_language ({language}) is judged from the whole response, no token decides it"
 
 
-def _sentences(arguments: Arguments) -> Rule:
-    def count(text: str) -> int:
-        return len([one for one in re.split(r"(?<=[.!?])[\"')\]]*\s+", text.strip()) if one.strip()])
-
-    return _counted("sentences", count, int(arguments.get("num_sentences", 0)), str(arguments.get("relation", "")))
+def _no_lower_case(text: str, arguments: Arguments) -> bool:
+    return not any(one.islower() or (one.istitle() and not one.isupper()) for one in text)
 
 
-def _words(arguments: Arguments) -> Rule:
-    count = _found(re.compile(r"\w+"))
-    return _counted("words", count, int(arguments.get("num_words", 0)), str(arguments.get("relation", "")))
+def _no_upper_case(text: str, arguments: Arguments) -> bool:
+    return not any(one.isupper() or one.istitle() for one in text)
 
 
-def _paragraphs(arguments: Arguments) -> Rule:
-    number = int(arguments.get("num_paragraphs", 0))
-
-    def cut(text: str) -> list[str]:
-        return re.split(r"\s?\*\*\*\s?", text)
-
-    def met(text: str) -> bool:
-        return openings.parts_at_most(cut(text), number) and len([one for one in cut(text) if one.strip()]) == number
-
-    return Rule(f"{number} paragraphs parted by ***", met, lambda text: openings.parts_at_most(cut(text), number))
+def _no_comma(text: str, arguments: Arguments) -> bool:
+    return "," not in text
 
 
-def _two_responses(arguments: Arguments) -> Rule:
-    def met(text: str) -> bool:
-        parts = text.split("******")
-        filled = [part.strip() for part in parts if part.strip()]
-        return openings.parts_at_most(parts, 2) and len(filled) == 2 and filled[0] != filled[1]
-
-    return Rule("two responses parted by ******", met, lambda text: openings.parts_at_most(text.split("******"), 2))
+# --- parts ------------------------------------------------------------------------------------------------------------------
 
 
-def _nth_paragraph(arguments: Arguments) -> Rule:
-    number, nth = int(arguments.get("num_paragraphs", 1)), int(arguments.get("nth_paragraph", 1))
+def _starred(text: str) -> list[str]:
+    return re.split(r"\s?\*\*\*\s?", text)
+
+
+def _paragraphs(arguments: Arguments) -> int:
+    return int(arguments.get("num_paragraphs", 0))
+
+
+def _that_many_paragraphs(text: str, arguments: Arguments) -> bool:
+    filled = [one for one in _starred(text) if one.strip()]
+    return _paragraphs_left(text, arguments) and len(filled) == _paragraphs(arguments)
+
+
+def _paragraphs_left(text: str, arguments: Arguments) -> bool:
+    return openings.parts_at_most(_starred(text), _paragraphs(arguments))
+
+
+def _two_different_responses(text: str, arguments: Arguments) -> bool:
+    filled = [part.strip() for part in text.split("******") if part.strip()]
+    return _two_responses_left(text, arguments) and len(filled) == 2 and filled[0] != filled[1]
+
+
+def _two_responses_left(text: str, arguments: Arguments) -> bool:
+    return openings.parts_at_most(text.split("******"), 2)
+
+
+def _nth(arguments: Arguments) -> tuple[int, int, str]:
+    """How many paragraphs there should be, which of them begins with the word, and the word."""
     word = str(arguments.get("first_word", "")).lower()
-
-    def still(text: str) -> bool:
-        paragraphs = text.split("\n\n")
-        if len([one for one in paragraphs if one.strip()]) > number:
-            return False
-        if len(paragraphs) < nth:
-            return True
-        own, begun = paragraphs[nth - 1], len(paragraphs) > nth
-        if not own.strip():
-            return not begun
-        given = openings.first_word(own)
-        finished = begun or len(own.split()) > 1 or own[-1].isspace() or given != own.split()[0].strip("'\"").lower()
-        return given == word if finished else word.startswith(given)
-
-    def met(text: str) -> bool:
-        paragraphs = text.split("\n\n")
-        if len([one for one in paragraphs if one.strip()]) != number or len(paragraphs) < nth:
-            return False
-        return openings.first_word(paragraphs[nth - 1]) == word
-
-    return Rule(f"{number} paragraphs, paragraph {nth} beginning with {word!r}", met, still)
+    return int(arguments.get("num_paragraphs", 1)), int(arguments.get("nth_paragraph", 1)), word
 
 
-def _bullets(arguments: Arguments) -> Rule:
-    stars = _found(re.compile(r"^\s*\*[^\*].*$", re.MULTILINE))
-    dashes = _found(re.compile(r"^\s*-.*$", re.MULTILINE))
-    return _exactly("bullet points", lambda text: stars(text) + dashes(text), int(arguments.get("num_bullets", 0)))
+def _nth_begins_with(text: str, arguments: Arguments) -> bool:
+    number, nth, word = _nth(arguments)
+    paragraphs = text.split("\n\n")
+    if len([one for one in paragraphs if one.strip()]) != number or len(paragraphs) < nth:
+        return False
+    return openings.first_word(paragraphs[nth - 1]) == word
 
 
-def _highlights(arguments: Arguments) -> Rule:
-    def count(text: str) -> int:
-        single = [one for one in re.findall(r"\*[^\n\*]*\*", text) if one.strip("*").strip()]
-        return len(single) + len([one for one in re.findall(r"\*\*[^\n\*]*\*\*", text) if one.strip("*").strip()])
+def _nth_can_begin_with(text: str, arguments: Arguments) -> bool:
+    number, nth, word = _nth(arguments)
+    paragraphs = text.split("\n\n")
+    if len([one for one in paragraphs if one.strip()]) > number:
+        return False
+    if len(paragraphs) < nth:
+        return True
+    own, begun = paragraphs[nth - 1], len(paragraphs) > nth
+    if not own.strip():
+        return not begun
+    given = openings.first_word(own)
+    finished = begun or len(own.split()) > 1 or own[-1].isspace() or given != own.split()[0].strip("'\"").lower()
+    return given == word if finished else word.startswith(given)
 
-    return _counted("highlighted sections", count, int(arguments.get("num_highlights", 0)), "at least")
+
+# --- beginnings and ends ------------------------------------------------------------------------------------------------------
 
 
-def _sections(arguments: Arguments) -> Rule:
-    mark = str(arguments.get("section_spliter", "Section")).strip()
-    count = _found(_pattern(rf"\s?{mark}\s?\d+\s?"))
-    return _counted(f"sections marked {mark!r}", count, int(arguments.get("num_sections", 0)), "at least")
+def _to_repeat(arguments: Arguments) -> str:
+    return str(arguments.get("prompt_to_repeat", ""))
 
 
-def _postscript(arguments: Arguments) -> Rule:
-    mark = str(arguments.get("postscript_marker", "P.S.")).strip()
+def _repeated(text: str, arguments: Arguments) -> bool:
+    return text.strip().lower().startswith(_to_repeat(arguments).strip().lower())
+
+
+def _can_repeat(text: str, arguments: Arguments) -> bool:
+    return openings.begins_like(text, _to_repeat(arguments))
+
+
+def _nothing_to_repeat(arguments: Arguments) -> str:
+    return "" if _to_repeat(arguments).strip() else "combination:repeat_prompt names nothing to repeat"
+
+
+def _end_phrase(arguments: Arguments) -> str:
+    return str(arguments.get("end_phrase", "")).strip()
+
+
+def _ends_with(text: str, arguments: Arguments) -> bool:
+    return text.strip().strip('"').lower().endswith(_end_phrase(arguments).lower())
+
+
+def _quoted(text: str, arguments: Arguments) -> bool:
+    return len(text.strip()) > 1 and text.strip()[0] == text.strip()[-1] == '"'
+
+
+def _quote_opened(text: str, arguments: Arguments) -> bool:
+    return text.lstrip()[:1] in ("", '"')
+
+
+def _postscript_mark(arguments: Arguments) -> str:
+    return str(arguments.get("postscript_marker", "P.S.")).strip()
+
+
+def _has_postscript(text: str, arguments: Arguments) -> bool:
+    mark = _postscript_mark(arguments)
     shapes = {"P.P.S": r"p\.\s?p\.\s?s", "P.S.": r"p\.\s?s\."}
-    pattern = _pattern(shapes.get(mark, mark.lower()))
-    return Rule(f"with a postscript {mark}", lambda text: pattern.search(text.lower()) is not None)
+    return pattern(shapes.get(mark, mark.lower())).search(text.lower()) is not None
 
 
-def _repeat(arguments: Arguments) -> Rule | str:
-    wanted = str(arguments.get("prompt_to_repeat", ""))
-    if not wanted.strip():
-        return "combination:repeat_prompt names nothing to repeat"
-    return Rule(
-        "beginning with the request, word for word",
-        lambda text: text.strip().lower().startswith(wanted.strip().lower()),
-        lambda text: openings.begins_like(text, wanted),
-    )
+def _json(text: str, arguments: Arguments) -> bool:
+    return openings.is_json(text)
 
 
-def _end(arguments: Arguments) -> Rule:
-    phrase = str(arguments.get("end_phrase", "")).strip()
-    return Rule(f"ending with {phrase!r}", lambda text: text.strip().strip('"').lower().endswith(phrase.lower()))
+def _json_left(text: str, arguments: Arguments) -> bool:
+    return openings.can_be_json(text)
 
 
-def _capital_words(arguments: Arguments) -> Rule:
-    def count(text: str) -> int:
-        return sum(word.isupper() for word in re.findall(r"[^\W_]+(?:[-'][^\W_]+)*", text))
-
-    number, relation = int(arguments.get("capital_frequency", 0)), str(arguments.get("capital_relation", ""))
-    rule = _counted("words in capitals", count, number, relation)
-    if relation != "less than":
-        return rule
-
-    def place(text: str) -> int | None:  # "A" may still become "And": only whole words count
-        capitals = [match for match in re.finditer(r"[^\W_]+(?:[-'][^\W_]+)*", text) if match[0].isupper()]
-        return capitals[number - 1].end() - 1 if len(capitals) >= number > 0 else None
-
-    return Rule(rule.told, rule.met, rule.open, place)
+def _containing(expression: str) -> Check:
+    """Whether the text holds the regular expression somewhere."""
+    compiled = re.compile(expression)
+    return lambda text, arguments: compiled.search(text) is not None
 
 
-def _quotation(arguments: Arguments) -> Rule:
-    def met(text: str) -> bool:
-        return len(text.strip()) > 1 and text.strip()[0] == text.strip()[-1] == '"'
-
-    return Rule("wrapped in double quotation marks", met, lambda text: text.lstrip()[:1] in ("", '"'))
-
-
-def _contains(told: str, pattern: str) -> Callable[[Arguments], Rule]:
-    compiled = re.compile(pattern)
-    return lambda arguments: Rule(told, lambda text: compiled.search(text) is not None)
-
-
-def _placeholders(arguments: Arguments) -> Rule:
-    return _counted("placeholders", _found(re.compile(r"\[.*?\]")), int(arguments.get("num_placeholders", 0)), "at least")
-
-
-def _case(told: str, wrong: Predicate) -> Callable[[Arguments], Rule]:
-    def right(text: str) -> bool:
-        return not any(map(wrong, text))
-
-    return lambda arguments: Rule(told, right, right)
-
-
-def _json(arguments: Arguments) -> Rule:
-    return Rule("in JSON", openings.is_json, openings.can_be_json)
-
-
-def _no_comma(arguments: Arguments) -> Rule:
-    return Rule("without commas", lambda text: "," not in text, lambda text: "," not in text)
-
-
-_BUILDERS: dict[str, Callable[[Arguments], Rule | str]] = {
-    "keywords:existence": _existence,
-    "keywords:frequency": _frequency,
-    "keywords:forbidden_words": _forbidden,
-    "keywords:letter_frequency": _letters,
-    "language:response_language": _language,
-    "length_constraints:number_sentences": _sentences,
-    "length_constraints:number_paragraphs": _paragraphs,
-    "length_constraints:number_words": _words,
-    "length_constraints:nth_paragraph_first_word": _nth_paragraph,
-    "detectable_content:number_placeholders": _placeholders,
-    "detectable_content:postscript": _postscript,
-    "detectable_format:number_bullet_lists": _bullets,
-    "detectable_format:constrained_response": _contains(
-        "with one of the given answers", r"My answer is yes\.|My answer is no\.|My answer is maybe\."
+#: Every instruction that is known here, by the benchmark's name.
+INSTRUCTIONS: dict[str, Instruction] = {
+    **COUNTED,
+    "keywords:existence": Instruction(
+        lambda arguments: f"with the keywords {', '.join(map(str, arguments.get('keywords', ())))}",
+        _keywords_there,
+        Example({"keywords": ["cat", "mat"]}, "the Cat on the mat", "the cat"),
     ),
-    "detectable_format:number_highlighted_sections": _highlights,
-    "detectable_format:multiple_sections": _sections,
-    "detectable_format:json_format": _json,
-    "detectable_format:title": _contains("with a title in <<angular brackets>>", r"<<[^\n]*[^\n<>\s][^\n]*>>"),
-    "combination:two_responses": _two_responses,
-    "combination:repeat_prompt": _repeat,
-    "startend:end_checker": _end,
-    "startend:quotation": _quotation,
-    "change_case:capital_word_frequency": _capital_words,
-    "change_case:english_capital": _case("in capital letters only", lambda c: c.islower() or (c.istitle() and not c.isupper())),
-    "change_case:english_lowercase": _case("in lower-case letters only", lambda c: c.isupper() or c.istitle()),
-    "punctuation:no_comma": _no_comma,
+    "keywords:forbidden_words": Instruction(
+        lambda arguments: f"without {', '.join(map(str, arguments.get('forbidden_words', ())))}",
+        _free_of_forbidden,
+        Example({"forbidden_words": ["cat"]}, "category", "a Cat"),
+        _free_of_forbidden,
+        _first_forbidden,
+    ),
+    "language:response_language": Instruction(
+        lambda arguments: f"in the script of {arguments['language']}",
+        _mostly_in_script,
+        Example({"language": "hi"}, "नमस्ते", "hello"),
+        _all_in_script,
+        problem=_no_script,
+    ),
+    "length_constraints:number_paragraphs": Instruction(
+        lambda arguments: f"{_paragraphs(arguments)} paragraphs parted by ***",
+        _that_many_paragraphs,
+        Example({"num_paragraphs": 2}, "one\n***\ntwo", "one"),
+        _paragraphs_left,
+    ),
+    "length_constraints:nth_paragraph_first_word": Instruction(
+        lambda arguments: "{} paragraphs, paragraph {} beginning with {!r}".format(*_nth(arguments)),
+        _nth_begins_with,
+        Example({"num_paragraphs": 2, "nth_paragraph": 2, "first_word": "yes"}, "one\n\nYes, two", "one\n\ntwo"),
+        _nth_can_begin_with,
+    ),
+    "detectable_content:postscript": Instruction(
+        lambda arguments: f"with a postscript {_postscript_mark(arguments)}",
+        _has_postscript,
+        Example({"postscript_marker": "P.S."}, "so\nP. S. hello", "so"),
+    ),
+    "detectable_format:constrained_response": Instruction(
+        "with one of the given answers",
+        _containing(r"My answer is yes\.|My answer is no\.|My answer is maybe\."),
+        Example({}, "My answer is no.", "No."),
+    ),
+    "detectable_format:json_format": Instruction("in JSON", _json, Example({}, '```json\n{"a": 1}```', "{a}"), _json_left),
+    "detectable_format:title": Instruction(
+        "with a title in <<angular brackets>>",
+        _containing(r"<<[^\n]*[^\n<>\s][^\n]*>>"),
+        Example({}, "<<the cat>>", "<< >>"),
+    ),
+    "combination:two_responses": Instruction(
+        "two responses parted by ******",
+        _two_different_responses,
+        Example({}, "one ****** two", "one ****** one"),
+        _two_responses_left,
+    ),
+    "combination:repeat_prompt": Instruction(
+        "beginning with the request, word for word",
+        _repeated,
+        Example({"prompt_to_repeat": "Say hello"}, "say hello\nhello", "hello"),
+        _can_repeat,
+        problem=_nothing_to_repeat,
+    ),
+    "startend:end_checker": Instruction(
+        lambda arguments: f"ending with {_end_phrase(arguments)!r}",
+        _ends_with,
+        Example({"end_phrase": "Any other questions?"}, 'So. any other questions?"', "Any other questions? No."),
+    ),
+    "startend:quotation": Instruction(
+        "wrapped in double quotation marks", _quoted, Example({}, '"so"', 'so "so"'), _quote_opened
+    ),
+    "change_case:english_capital": Instruction(
+        "in capital letters only", _no_lower_case, Example({}, "SO 1!", "SO it"), _no_lower_case
+    ),
+    "change_case:english_lowercase": Instruction(
+        "in lower-case letters only", _no_upper_case, Example({}, "so 1!", "so It"), _no_upper_case
+    ),
+    "punctuation:no_comma": Instruction("without commas", _no_comma, Example({}, "so it is", "so, it is"), _no_comma),
 }
-
-#: The instructions that are known here.
-KNOWN: Sequence[str] = tuple(_BUILDERS)

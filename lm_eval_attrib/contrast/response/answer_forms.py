@@ -15,7 +15,7 @@ _DECIMAL = re.compile(r"[-+]?(?:\d{1,3}(?:,\d{3})+|\d+)?(?:\.\d*)?")
 _DRESS = re.compile(r"\\[!,;$% ]|\\(?:left|right|text|mathrm)\b|[$£€%\s{}]")
 
 
-def number(text: str) -> Fraction | None:
+def as_amount(text: str) -> Fraction | None:
     """The value of a number however it is written: ``1,000``, ``$1000.00``, ``0.5``, ``1/2``, ``\\frac{1}{2}``."""
     bare = text.strip().rstrip(".").replace("\u2212", "-")
     match = _FRACTION.fullmatch(bare.strip("$ "))
@@ -35,7 +35,7 @@ def number(text: str) -> Fraction | None:
 
 def same_value(first: str, second: str) -> bool:
     """Whether two texts are the same number, or the same words but for casing and white space."""
-    one, other = number(first), number(second)
+    one, other = as_amount(first), as_amount(second)
     if one is not None and other is not None:
         return one == other
     return " ".join(first.lower().split()) == " ".join(second.lower().split())
@@ -51,7 +51,7 @@ def forms(gold: str, like: str) -> list[str]:
         found += [gold[1:-1], gold[1:-1].lower()]
     elif re.fullmatch(r"\w", gold):
         found += [f"({gold})", f"({gold.upper()})"]
-    value = number(gold)
+    value = as_amount(gold)
     if value is not None and value.denominator == 1:
         plain, grouped = str(value.numerator), f"{value.numerator:,}"
         decimals = re.search(r"\.(\d+)$", like.strip())

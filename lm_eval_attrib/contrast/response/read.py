@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from ...prompt.spans import Tokenizer, TokenText, decode, token_text
 from ...records import Continuation, Contrast
-from ..strategy import Workbench
+from ..workbench import Workbench
 
 #: Prompt ids that are decoded with the response.
 _LEAD = 8

@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ...prompt.ends import end_tokens
 from ...prompt.spans import decode
 from ...records import Failure
-from ..answer import gold_answers
 from ..response.answer_forms import same_value
 from ..response.extraction import locate, patterns
-from ..strategy import Workbench
+from ..response.gold import gold_answers
+from ..workbench import Workbench
 from .greedy import Stopped
 
 #: New tokens where the evaluation's own limit is not known.
@@ -23,7 +24,7 @@ _LONGER, _SPARE = 2, 32
 
 
 @dataclass(frozen=True)
-class Court:
+class ResponseJudge:
     """Judges continuations of one failure's response the way the evaluation judged the response itself.
 
     ``until`` are the task's stop sequences, ``limit`` the ids a whole response may have, ``ends`` those that end one.
@@ -36,15 +37,15 @@ class Court:
     ends: frozenset[int]
 
     @classmethod
-    def of(cls, failure: Failure, bench: Workbench) -> Court:
-        """The court for ``failure``, with the generation arguments of its evaluation as far as they are known."""
+    def of(cls, failure: Failure, bench: Workbench) -> ResponseJudge:
+        """The judge of ``failure``, with the generation arguments of its evaluation as far as they are known."""
         until, most = generation_limits(failure)
         source = failure.continuations[0]
         limit = min(most, _LONGER * len(source.ids) + _SPARE)
         room = getattr(getattr(bench.model, "config", None), "max_position_embeddings", None)
         if isinstance(room, int):
             limit = max(min(limit, room - len(source.prompt_ids)), 1)
-        return cls(failure, bench, until, limit, _ends(bench))
+        return cls(failure, bench, until, limit, end_tokens(bench.model, bench.tokenizer.eos_token_id))
 
     def text(self, ids: Sequence[int]) -> str:
         """A response's ids as the harness reads them: cut at the first stop sequence, without the thinking part."""
@@ -104,9 +105,3 @@ def generation_limits(failure: Failure) -> tuple[tuple[str, ...], int]:
     until = (until,) if isinstance(until, str) else tuple(one for one in until if one)
     most = next((generation[key] for key in ("max_gen_toks", "max_new_tokens") if generation.get(key)), _LIMIT)
     return until, int(most)
-
-
-def _ends(bench: Workbench) -> frozenset[int]:
-    configured = getattr(getattr(bench.model, "generation_config", None), "eos_token_id", None)
-    listed = configured if isinstance(configured, Sequence) else [configured]
-    return frozenset(token for token in (*listed, bench.tokenizer.eos_token_id) if token is not None)

@@ -7,7 +7,7 @@ from contrasts import byte_level, generated
 from pydantic import ValidationError
 
 from lm_eval_attrib.contrast import find_pair
-from lm_eval_attrib.contrast.workbench import Benches
+from lm_eval_attrib.contrast.resources import Benches
 from lm_eval_attrib.prompt.spans import decode
 from lm_eval_attrib.records import Contrast
 from lm_eval_attrib.settings import Settings

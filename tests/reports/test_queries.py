@@ -59,32 +59,32 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
 
 
 def rows(store: Store, name: str, **parameters: Any) -> list[dict[str, Any]]:
-    return list(queries.run(store, name, **parameters).to_pylist())
+    return list(queries.run_query(store, name, **parameters).to_pylist())
 
 
-@pytest.mark.parametrize("name", queries.names())
+@pytest.mark.parametrize("name", queries.query_names())
 def test_every_query_is_told_and_gives_plain_rows(store: Store, name: str) -> None:
-    query = queries.load(name)
+    query = queries.named_query(name)
     assert 20 < len(query.summary) <= 120
     assert not query.summary.startswith("--")
     used = {name for name in query.parameters if f"${name}::" in query.text}
     assert used == set(query.parameters)
     given = {name: "f000" for name, parameter in query.parameters.items() if parameter.required}
-    table = queries.run(store, name, **given)
+    table = queries.run_query(store, name, **given)
     assert table.num_rows > 0
     assert not any(pa.types.is_decimal(field.type) for field in table.schema), "a sum was not cast"
     for parameter in query.parameters:
         if parameter in ("run", "task", "label"):
-            assert queries.run(store, name, **given, **{parameter: "nothing"}).num_rows == 0
+            assert queries.run_query(store, name, **given, **{parameter: "nothing"}).num_rows == 0
         if parameter == "limit":
-            assert queries.run(store, name, **given, limit="1").num_rows <= max(1, 2 * 4)
+            assert queries.run_query(store, name, **given, limit="1").num_rows <= max(1, 2 * 4)
 
 
-@pytest.mark.parametrize("name", queries.names())
+@pytest.mark.parametrize("name", queries.query_names())
 def test_every_query_runs_on_an_empty_database(tmp_path: Path, name: str) -> None:
     with Store.create(tmp_path / "runs.duckdb") as empty:
-        given = {name: "f" for name, parameter in queries.load(name).parameters.items() if parameter.required}
-        assert queries.run(empty, name, **given).num_rows == 0
+        given = {name: "f" for name, parameter in queries.named_query(name).parameters.items() if parameter.required}
+        assert queries.run_query(empty, name, **given).num_rows == 0
 
 
 def test_coverage(store: Store) -> None:
@@ -162,10 +162,10 @@ def test_checks_beside_their_controls(store: Store) -> None:
 
 def test_what_is_wrong_with_a_query_is_said(store: Store) -> None:
     with pytest.raises(ArgumentError, match=r"no query is called 'tops'; known: checks, compare, coverage"):
-        queries.load("tops")
+        queries.named_query("tops")
     with pytest.raises(ArgumentError, match=r"failure_id is missing. Its parameters: failure_id, limit"):
-        queries.run(store, "top_tokens")
+        queries.run_query(store, "top_tokens")
     with pytest.raises(ArgumentError, match=r"query overview: x is unknown. Its parameters: none"):
-        queries.run(store, "overview", x=1)
+        queries.run_query(store, "overview", x=1)
     with pytest.raises(StoreError, match="many"):
-        queries.run(store, "failures", limit="many")
+        queries.run_query(store, "failures", limit="many")

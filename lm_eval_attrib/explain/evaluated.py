@@ -1,0 +1,33 @@
+"""What one evaluation comes to in one process: the input of explaining."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from ..contrast import ScoreResponse
+from ..prompt.profiles import TaskProfile
+from ..records import Accepted, Contrast, Failure, Run, TaskSummary
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """One evaluation, with the failures of this process's documents.
+
+    Attributes:
+        run: what was evaluated, the same in every process.
+        tasks: what the tasks came to over all processes; those of the first process are written.
+        failures: of this process.
+        accepted: this process's documents with generated responses; those that are right are kept as text.
+        judge: scores a new response with the task's own metric, for strategies that try responses.
+        pairs: by failure_id, pairs that are known and not searched for.
+        profiles: the profiles by which it was judged; None to read those that the settings name.
+    """
+
+    run: Run
+    tasks: Sequence[TaskSummary]
+    failures: Sequence[Failure]
+    accepted: Sequence[Accepted] = ()
+    judge: ScoreResponse | None = None
+    pairs: Mapping[str, Contrast] = field(default_factory=dict)
+    profiles: tuple[TaskProfile, ...] | None = None

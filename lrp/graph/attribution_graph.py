@@ -1,0 +1,104 @@
+"""The attribution graph before pruning: what each block's closed-form edges come to (method.md, 4)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from ..mixers.edges import BlockEdges
+from .pruning import KeptEdges, PruneMode, pruned_edges
+from .request import GraphRequest
+from .subgraph import Graph
+from .units import Units
+
+
+class AttributionGraph:
+    """The graph of one prediction, before pruning.
+
+    Node ``(l, i)`` is the hidden state of token i after block l (−1: the embeddings); an edge of block l leads from
+    ``(l − 1, i)`` to ``(l, j)``.
+
+    Attributes:
+        layers: [L + 1, n] relevance of all nodes.
+        pruned: The subgraph, if it was pruned on the way down (then matrices are not kept).
+        middles: For each block the relevance [n] between attention and MLP, if asked for and the block has such a state.
+    """
+
+    def __init__(
+        self,
+        layers: Tensor,
+        blocks: Sequence[BlockEdges],
+        pruned: Graph | None = None,
+        middles: Sequence[Tensor | None] = (),
+        heads: Sequence[Units] = (),
+        neurons: Sequence[Units] = (),
+    ) -> None:
+        self.layers, self._blocks, self.pruned, self.middles = layers, list(blocks), pruned, list(middles)
+        self.heads, self.neurons = tuple(heads), tuple(neurons)
+
+    def _block(self, layer: int) -> BlockEdges:
+        if not self._blocks:
+            raise ValueError(
+                "This graph was pruned while it was built and keeps no matrices; attribute(graph=True) keeps them."
+            )
+        return self._blocks[layer]
+
+    def matrix(self, layer: int) -> Tensor:
+        """[n, n] edges of block ``layer`` before pruning: row = receiving token, column = giving token."""
+        return self._block(layer).matrix()[0].cpu()
+
+    def shares(self, layer: int) -> tuple[Tensor, Tensor]:
+        """The value-path (OV) and key-path (QK) parts of the off-diagonal edges, each [n, n]."""
+        _, ov, qk = self._block(layer).matrix()
+        return ov.cpu(), qk.cpu()
+
+    def per_head(self, layer: int) -> tuple[Tensor, Tensor]:
+        """OV and QK edges of every head, each [heads, n, n]; the diagonal is what attention gives a token itself."""
+        ov, qk = self._block(layer).per_head()
+        return ov.cpu(), qk.cpu()
+
+    def middle(self, layer: int) -> tuple[Tensor, Tensor]:
+        """The block split after attention: [n, n] edges input → middle, and [n] relevance middle → output (diagonal).
+
+        Raises:
+            ValueError: not asked for (``GraphRequest(middle=True)``), or a parallel block, which has no middle.
+        """
+        relevance = self.middles[layer] if self.middles else None
+        if relevance is None:
+            raise ValueError(
+                f"Block {layer} has no state between attention and MLP to split at: ask for it with GraphRequest(middle=True); "
+                "a block whose attention and MLP run in parallel has none."
+            )
+        return self.matrix(layer), relevance
+
+    def prune(self, nodes: float = 0.01, mode: PruneMode = "mass", share: float = 0.85, threshold: float = 0.01) -> Graph:
+        """The subgraph of nodes with |R| ≥ ``nodes`` and the edges kept by ``mode``, connected to the prediction.
+
+        Args:
+            nodes: Smallest |relevance| of a node, in nats.
+            mode: ``mass``: per block, the largest edges that together hold ``share`` of Σ|A|; ``global``: |A| > ``threshold``.
+        """
+        request = GraphRequest(nodes=nodes, mode=mode, share=share, threshold=threshold)
+        alive = sink(self.layers[-1])
+        kept = []
+        for layer in range(len(self.layers) - 2, -1, -1):
+            block = self._block(layer)
+            edges = pruned_edges(block, alive.to(block.relevance.device), request)
+            kept.append(edges)
+            alive = torch.zeros_like(alive)
+            alive[edges[0].cpu()] = True
+        return subgraph(kept[::-1], self.layers, nodes)
+
+
+def sink(tokens: Tensor) -> Tensor:
+    """[n] bool: the explained position, the last token."""
+    alive = torch.zeros(tokens.shape, dtype=torch.bool, device=tokens.device)
+    alive[-1] = True
+    return alive
+
+
+def subgraph(kept: Sequence[KeptEdges], layers: Tensor, nodes: float) -> Graph:
+    """The kept edges of all blocks (first to last) and the nodes they touch, with the sink."""
+    return Graph.connected(kept, layers.float(), nodes)

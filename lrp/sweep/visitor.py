@@ -1,0 +1,55 @@
+"""What a visitor of the sweep is shown: each block's graph with its gradients, last block first."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from torch import Tensor
+from torch.autograd.graph import GradientEdge
+
+from ..rules.mode import Observer
+
+
+@dataclass
+class LocalGraph:
+    """One block's autograd graph: its input leaf [batch, n, d], its output [batch, n, d], what was observed between."""
+
+    x: Tensor
+    y: Tensor
+    observer: Observer | None = None
+    #: [batch, r] positions of y's rows, where only these were computed.
+    rows: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Pulled:
+    """One turn's gradient pulled back through one block.
+
+    Attributes:
+        block: The block; turn: which pass over each prompt.
+        local: The block's graph, still alive.
+        at_output, at_input: [batch, n, d] gradients at its output and its input.
+        wanted: Gradients at what the visitor wanted, in its order; None where no relevance reaches it.
+    """
+
+    block: int
+    turn: int
+    local: LocalGraph
+    at_output: Tensor
+    at_input: Tensor
+    wanted: Sequence[Tensor | None]
+
+
+class Visitor(Protocol):
+    """Is shown each block with its gradients on the way down: builds graphs, heads and neurons."""
+
+    def observer(self, block: int) -> Observer | None:
+        """A fresh observer for one block's forward."""
+
+    def wanted(self, local: LocalGraph) -> list[Tensor | GradientEdge]:
+        """Tensors inside the block whose gradients are needed too."""
+
+    def visit(self, pulled: Pulled) -> None:
+        """Called for each block, last one first, and each turn."""
