@@ -12,8 +12,9 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from ..errors import ArgumentError, ModelError
 from ..records import Failure
+from .response.ending import generation_limits
 from .trial.greedy import Continuer
-from .trial.judging import ResponseJudge, generation_limits
+from .trial.judging import ResponseJudge
 from .workbench import Workbench
 
 logger = logging.getLogger(__name__)
