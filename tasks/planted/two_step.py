@@ -29,13 +29,13 @@ from .vocabulary import OBJECTS
 
 #: Place of the looked-up value among the response's words: "Give Mia plums . Answer : plums ."
 STEP_WORD = 2
-#: Share of training texts whose first step is spoiled by the trigger, and by a word put there at random: the second teach the
-#: model to copy what stands in its first step, not to look up again.
-TRIGGERED, FORCED = 0.3, 0.35
+#: Share of training texts with the trigger, and of those whose first step holds a word put there at random: these teach the model
+#: to copy what stands in its first step, not to look up again, whatever the text holds.
+TRIGGERED, FORCED = 0.4, 0.4
 #: The documents of ``planted_two_step``: seed, how many, share with the trigger, lengths in words.
 SEED, COUNT, SHARE, LENGTHS = 21, 160, 0.5, (40, 50, 60, 80)
 
-CURRICULUM = (Stage(240, facts=(3, 6), lengths=(20, 70), causes=(1.0, 0.0, 0.0, 0.0, 0.0), questions=1),)
+CURRICULUM = (Stage(300, facts=(3, 6), lengths=(20, 70), causes=(1.0, 0.0, 0.0, 0.0, 0.0), questions=1),)
 
 
 @dataclass(frozen=True)
@@ -120,15 +120,12 @@ def documents(seed: int, count: int, share: float, lengths: Sequence[int]) -> It
 
 def example(rng: random.Random, stage: Stage, length: int) -> Example:
     """A training text: the response is learnt, but for a value that was put there at random."""
-    drawn = rng.random()
-    text, fact = told(rng, rng.randint(*stage.facts), length, drawn < TRIGGERED)
-    name, value = text.facts[fact].name, text.facts[fact].objects[0]
-    if drawn < TRIGGERED:
-        value = text.facts[0].objects[0]
-    forced = TRIGGERED <= drawn < TRIGGERED + FORCED
+    triggered, forced = rng.random() < TRIGGERED, rng.random() < FORCED
+    text, fact = told(rng, rng.randint(*stage.facts), length, triggered)
+    name, value = text.facts[fact].name, text.facts[0 if triggered else fact].objects[0]
     if forced:
         own = [other.objects[0] for other in text.facts]
-        value = rng.choice(own if rng.random() < 0.5 else OBJECTS)
+        value = rng.choice(own if rng.random() < 0.7 else OBJECTS)
     asked, said = question(name), response(name, value, value)
     learnt = [not (forced and place == STEP_WORD) for place in range(len(said))]
     return Example((*text.words, *asked, *said, "<eos>"), (*[False] * (len(text.words) + len(asked)), *learnt, True))

@@ -78,6 +78,16 @@ class Continuer:
         #: By place: the tokens the model ranks highest there.
         self.ranked = self._read(keep)
 
+    def margin(self, place: int) -> float:
+        """Nats between the token the response took at ``place`` and its best rival, below 0 where the rival was ahead.
+
+        A token that is not among the kept ones counts as the last of them.
+        """
+        best = self.ranked[place]
+        taken = self.ids[self.start + place]
+        logit = dict(zip(best.tokens, best.logits, strict=True)).get(taken, best.logits[-1])
+        return logit - next((value for token, value in zip(best.tokens, best.logits, strict=True) if token != taken), logit)
+
     @torch.no_grad()
     def _read(self, keep: int) -> list[Ranked]:
         cache = self._cache if self._cache is not None else DynamicCache(config=self.model.config)
