@@ -13,6 +13,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, TypeAlias
 
+from .charges import Artefact
+
 OutputType: TypeAlias = Literal["multiple_choice", "loglikelihood", "generate_until"]
 
 #: What became of a failure. ``attributed``: explained. ``no pair``: no strategy found one. ``no answer``: there is none to
@@ -181,6 +183,8 @@ class Contrast:
     prompt_tokens: int = 0
     #: Anything a reader should know: a fall-back taken, rollouts spent, votes.
     note: str = ""
+    #: Whether a trial showed that the place decides: with the contrast there the task's metric accepts the answer.
+    proved: bool = False
     #: What the verdict compared: score of what was answered less score of the gold answer, in the deciding metric's own units
     #: (nats, nats a character …); None where the verdict compares no scores.
     margin: float | None = None
@@ -357,6 +361,8 @@ class Explanation:
     #: One sentence with the figures that decided the label.
     label_reason: str = ""
     trust: Trust | None = None
+    #: Changes tried to see whether it is the model's failure at all; the first proved one is charged.
+    artefacts: Sequence[Artefact] = ()
     seconds: float | None = None
 
 

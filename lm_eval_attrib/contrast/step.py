@@ -35,8 +35,8 @@ _LEAST_FALL, _LEAST_SHARE = 1.2, 0.1
 _STEPS, _PLACES, _ALTERNATIVES, _NEAR, _NUMBERS, _EACH = 3, 2, 2, 7.0, 2, 5
 #: Tokens kept at each place.
 _KEPT = 12
-#: Continuations drawn from each side of a step, and the p below which they differ.
-_DRAWN, _SIGNIFICANT = 8, 0.05
+#: Continuations drawn from each side of a step, fewer than which tell nothing, and the p below which they differ.
+_DRAWN, _FEWEST, _SIGNIFICANT = 8, 4, 0.05
 
 
 @dataclass(frozen=True)
@@ -70,12 +70,14 @@ class FirstWrongStep:
         if isinstance(chain, str):
             return NoPair(self.name, chain)
         source = chain.response.source
-        branches = Branches(Continuer(bench.model, source.prompt_ids, source.ids[: chain.stop], keep=_KEPT))
+        branches = Branches(Continuer(bench.model, source.prompt_ids, source.ids[: chain.stop], keep=_KEPT, spent=bench.spent))
         tracker = Tracker(chain.response, chain.said, branches)
         planned = plan(chain, tracker)
         if not planned:
             return NoPair(self.name, "the trajectory falls nowhere before the answer: nothing earlier was found")
+        began = bench.spent.seconds
         tried, found = self._try(chain, planned, branches)
+        took = bench.spent.seconds - began
         if found is None:
             steps = len({step.first for step, _ in planned})
             return NoPair(
@@ -86,7 +88,7 @@ class FirstWrongStep:
         step, winner = found
         index = winner.place + shared_length(winner.ids, chain.ids[winner.place :])
         evidence = StepEvidence(cue=chain.said.text, points=tracker.all().points, fall=step.fall, trials=tuple(tried))
-        evidence = self._drawn(chain, winner, index, branches, evidence)
+        evidence = self._drawn(chain, winner, index, branches, evidence, took)
         evidence = replace(evidence, forwards=branches.spent.forwarded / len(branches.read.ids))
         contrast = winner.ids[index - winner.place]
         return replace(chain.response.pair(self.name, index, contrast, note=_told(chain, step, evidence)), evidence=evidence)
@@ -115,13 +117,16 @@ class FirstWrongStep:
         return tried, found
 
     def _drawn(
-        self, chain: Chain, winner: TriedAlternative, index: int, branches: Branches, evidence: StepEvidence
+        self, chain: Chain, winner: TriedAlternative, index: int, branches: Branches, evidence: StepEvidence, took: float
     ) -> StepEvidence:
-        """The evidence with continuations drawn from both sides, where rollouts and seconds are left for them."""
+        """The evidence with continuations drawn from both sides, where rollouts and seconds are left for them.
+
+        ``took``: the seconds that trying the alternatives took.
+        """
         budget, spent = chain.bench.budget, branches.spent
         each = min(_DRAWN, (budget.rollouts - spent.rollouts) // 2)
-        predicted = spent.seconds * 2 * each / max(spent.rollouts, 1)
-        if each < 4 or spent.seconds + predicted > budget.seconds:
+        # Rows of a batch cost about the same together as one; what trying the alternatives took is what drawing will take.
+        if each < _FEWEST or spent.seconds + 2 * took > budget.seconds:
             return evidence
         ids = chain.ids
         sides = (Branch(winner.place, winner.ids), Branch(winner.place, tuple(ids[winner.place : index + 1])))

@@ -124,7 +124,7 @@ def _generated(task: EvaluatedTask, criterion: Criterion, document: Document, pl
     extracted = as_text(filtered[place]) if place < len(filtered) else None
     response = _judged_response(request.responses, extracted)
     continuation, ids = encoder.generated_continuation(context, arguments if isinstance(arguments, Mapping) else {}, response)
-    golds = _gold_texts(task.target(document), task.choices(document))
+    golds = gold_texts(task.target(document), task.choices(document))
     return Answers(
         "generate_until", context, extracted if extracted is not None else response, golds, (continuation,),
         extracted=extracted, ids=ids,
@@ -154,23 +154,23 @@ def _multiple_choice(task: EvaluatedTask, criterion: Criterion, judgement: Judge
     )
     known = task.choices(document)
     texts = list(known) if known is not None and len(known) == len(conditional) else [one.text.strip() for one in scored]
-    chosen = _chosen(criterion.metric, [a[0] if a else None for a in answers], texts)
+    chosen = chosen_choice(criterion.metric, [a[0] if a else None for a in answers], texts)
     # A value between 0 and 1 is probability on all right choices together: more than the one that the target names.
     labelled = _labelled(document.doc, texts) if 0 < (judgement.value or 0) < 1 else None
-    correct = _correct(task.target(document), texts) if labelled is None else labelled
+    correct = correct_choices(task.target(document), texts) if labelled is None else labelled
     shown = chosen if chosen is not None else 0
     return Answers(
         "multiple_choice",
         conditional[shown].arguments[0],
         texts[chosen] if chosen is not None else "",
-        tuple(texts[place] for place in correct) or _gold_texts(task.target(document), None),
+        tuple(texts[place] for place in correct) or gold_texts(task.target(document), None),
         scored,
         chosen,
         correct,
     )
 
 
-def _chosen(metric: str, scores: Sequence[float | None], texts: Sequence[str]) -> int | None:
+def chosen_choice(metric: str, scores: Sequence[float | None], texts: Sequence[str]) -> int | None:
     """The choice the metric takes as the model's: the first of the highest (per character or byte, or less its own prior)."""
     if any(score is None for score in scores):
         return None
@@ -182,7 +182,7 @@ def _chosen(metric: str, scores: Sequence[float | None], texts: Sequence[str]) -
     return max(range(len(values)), key=lambda place: (values[place], -place)) if values else None
 
 
-def _correct(target: Any, texts: Sequence[str]) -> tuple[int, ...]:
+def correct_choices(target: Any, texts: Sequence[str]) -> tuple[int, ...]:
     """Indices of the right choices; empty where the gold answer is none of them."""
     targets = target if isinstance(target, (list, tuple)) else [target]
     return tuple(dict.fromkeys(place for one in targets if (place := _index(one, texts)) is not None))
@@ -218,7 +218,7 @@ def _labelled(doc: Any, texts: Sequence[str]) -> tuple[int, ...] | None:
     return None
 
 
-def _gold_texts(target: Any, choices: Sequence[str] | None) -> tuple[str, ...]:
+def gold_texts(target: Any, choices: Sequence[str] | None) -> tuple[str, ...]:
     """The accepted answers as texts. An index without choices is a placeholder of tasks that score by themselves."""
     targets = target if isinstance(target, (list, tuple)) else [target]
     texts = []

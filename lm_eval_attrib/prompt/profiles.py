@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from ..errors import ArgumentError
 
 #: Strategies for generated answers where no profile names any: from cheap to dear (method.md, 5).
-GENERATION = ("answer", "prefix", "reference", "rollout")
+GENERATION = ("step", "answer", "prefix", "reference", "rollout")
 #: Document fields that usually hold the evidence, for tasks without a profile.
 EVIDENCE = ("passage", "context", "facts", "evidence", "story", "article", "premise", "background", "support", "paragraph")
 #: Document fields that usually hold the question.
