@@ -8,6 +8,7 @@ indexed by position; tried once a model and used only if it reproduces the whole
 
 from __future__ import annotations
 
+import logging
 from contextlib import suppress
 from typing import Any
 
@@ -19,6 +20,8 @@ from torch.overrides import TorchFunctionMode
 from ..rules.rule import Function
 from .blocks import BlockCall
 from .decoder import Decoder
+
+log = logging.getLogger(__name__)
 
 #: Arguments by position that a block may be given; any other tensor means that rows cannot be cut out safely.
 _BY_POSITION = ("position_embeddings", "position_ids", "cache_position")
@@ -111,6 +114,12 @@ def replay_rows(decoder: Decoder, index: int, call: BlockCall, x: Tensor, rows: 
         decoder.replay(index, call, x)
     if capture.call is None:
         return None  # attention operation by operation
-    with _Substitute(capture.call, rows) as substitute:
-        output = decoder.replay(index, cut, _take(x, rows))
+    try:
+        with _Substitute(capture.call, rows) as substitute:
+            output = decoder.replay(index, cut, _take(x, rows))
+    except (torch.OutOfMemoryError, MemoryError):
+        raise
+    except Exception as error:  # an indexer that wants the mask, a table of its own for each dimension of positions, …
+        log.debug("The last block's rows cannot be had alone: %s: %s", type(error).__name__, error)
+        return None
     return output if substitute.calls == 1 else None
