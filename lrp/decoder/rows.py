@@ -106,6 +106,16 @@ def replay_rows(decoder: Decoder, index: int, call: BlockCall, x: Tensor, rows: 
 
     ``rows`` are at least two columns wide, so that attention takes the path it takes for many queries.
     """
+    try:
+        return _replayed(decoder, index, call, x, rows)
+    except (torch.OutOfMemoryError, MemoryError):
+        raise
+    except Exception as error:  # an indexer that wants the mask, a table of positions for time, height and width, …
+        log.debug("The last block's rows cannot be had alone: %s: %s", type(error).__name__, error)
+        return None
+
+
+def _replayed(decoder: Decoder, index: int, call: BlockCall, x: Tensor, rows: Tensor) -> Tensor | None:
     cut = _cut(call, rows)
     if cut is None:
         return None
@@ -114,12 +124,6 @@ def replay_rows(decoder: Decoder, index: int, call: BlockCall, x: Tensor, rows: 
         decoder.replay(index, call, x)
     if capture.call is None:
         return None  # attention operation by operation
-    try:
-        with _Substitute(capture.call, rows) as substitute:
-            output = decoder.replay(index, cut, _take(x, rows))
-    except (torch.OutOfMemoryError, MemoryError):
-        raise
-    except Exception as error:  # an indexer that wants the mask, a table of its own for each dimension of positions, …
-        log.debug("The last block's rows cannot be had alone: %s: %s", type(error).__name__, error)
-        return None
+    with _Substitute(capture.call, rows) as substitute:
+        output = decoder.replay(index, cut, _take(x, rows))
     return output if substitute.calls == 1 else None

@@ -133,7 +133,8 @@ def _shortened(values: list[Any]) -> list[Any]:
     """``DEPTH`` entries in which each kind occurs, in the order in which they first do; the last kind stands last."""
     kinds = list(dict.fromkeys(values)) if all(isinstance(v, (str, int, float, bool)) for v in values) else values[:1]
     if values[-1] in kinds:
-        kinds = [*(kind for kind in kinds if kind != values[-1])][: DEPTH - 1] + [values[-1]]
+        others = [kind for kind in kinds if kind != values[-1]]
+        kinds = [*others[: DEPTH - 1], values[-1]]
     return [*(kinds[i % len(kinds)] for i in range(DEPTH - 1)), kinds[-1]]
 
 
