@@ -61,7 +61,7 @@ def _is_lm_evals_program() -> bool:
 
 
 class _WhenImported(MetaPathFinder):
-    """Registers the placeholder when lm_eval's models are imported later: by a program or notebook that imported torch first."""
+    """Registers the placeholder when lm_eval's models are imported later: a program or notebook imported torch first."""
 
     def find_spec(self, fullname: str, path: Any, target: Any = None) -> ModuleSpec | None:
         """lm_eval's own specification of ``lm_eval.models``, whose loader then also registers; once."""

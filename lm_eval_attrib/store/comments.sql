@@ -57,7 +57,7 @@ COMMENT ON COLUMN failures."gold" IS 'the right answer';
 COMMENT ON COLUMN failures."golds" IS 'every answer that the task accepts';
 COMMENT ON COLUMN failures."metric" IS 'the metric that decided';
 COMMENT ON COLUMN failures."value" IS 'its value for this document';
-COMMENT ON COLUMN failures."status" IS 'attributed, no pair, not sampled, error, or right since: a later evaluation of the same run found the document right, so no count has it; its explanation is kept';
+COMMENT ON COLUMN failures."status" IS 'attributed, no pair, no answer, not sampled, error, or right since: a later evaluation of the same run found the document right, so no count has it; its explanation is kept';
 COMMENT ON COLUMN failures."reason" IS 'why there is no attribution, or what to know about it; empty otherwise';
 COMMENT ON COLUMN failures."label" IS 'M-IA, M-AG, NC; NULL if not decided';
 COMMENT ON COLUMN failures."pattern" IS 'OIT, URT or both; NULL if neither or not decided';
@@ -157,7 +157,7 @@ COMMENT ON COLUMN contrasts."share" IS 'the part of the margin that the explaine
 COMMENT ON COLUMN contrasts."margin_reproduced" IS 'the margin as the explained model computes it from the continuations'' tokens';
 COMMENT ON COLUMN contrasts."pooled" IS 'the metric compares probability mass: each side''s texts are summed as probabilities';
 COMMENT ON COLUMN contrasts."terms_after" IS 'leading ids of input_ids that the texts of margin_terms follow';
-COMMENT ON COLUMN contrasts."telling" IS 'clean, at least half of the margin, and (generated) proved';
+COMMENT ON COLUMN contrasts."telling" IS 'clean, at least half of the margin, and (generated) proved; NULL if it was not computed';
 
 COMMENT ON VIEW margin_terms IS 'The texts whose log-probabilities make up a margin, a row each.';
 COMMENT ON COLUMN margin_terms."failure_id" IS 'the failure';
@@ -166,9 +166,11 @@ COMMENT ON COLUMN margin_terms."side" IS 'target (what was chosen) or contrast (
 COMMENT ON COLUMN margin_terms."choice" IS 'index of the choice';
 COMMENT ON COLUMN margin_terms."detached" IS 'scored without the prompt (mutual information)';
 COMMENT ON COLUMN margin_terms."scored" IS 'how many of its last tokens count; those before are context of its own';
-COMMENT ON COLUMN margin_terms."weight" IS 'nats of the margin a nat of log-probability';
-COMMENT ON COLUMN margin_terms."logprob" IS 'sum over the scored tokens, nats';
-COMMENT ON COLUMN margin_terms."carried" IS 'what it adds to the margin, nats; over all terms (not pooled) these make up margin × unit';
+COMMENT ON COLUMN margin_terms."weight" IS 'nats of the margin a nat of log-probability; weight * list_sum(logprobs) over all terms (not pooled) makes up margin * unit';
+COMMENT ON COLUMN margin_terms."token_ids" IS 'its own ids, after the first contrasts.terms_after of the prompt';
+COMMENT ON COLUMN margin_terms."tokens" IS 'their texts';
+COMMENT ON COLUMN margin_terms."logprobs" IS 'of the scored tokens, nats; empty where no model was at hand';
+COMMENT ON COLUMN margin_terms."relevance" IS 'of its own tokens at the input embeddings; empty unless the margin itself is explained';
 
 COMMENT ON VIEW margin_tokens IS 'The own tokens of these texts, a row each: the split of the margin by token.';
 COMMENT ON COLUMN margin_tokens."failure_id" IS 'the failure';
