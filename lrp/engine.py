@@ -110,10 +110,9 @@ class Engine:
             OutOfMemory: a single pair does not fit under any plan.
             ValueError: a pair that cannot be explained (empty prompt, unknown objective, missing contrast).
         """
-        requests = [
-            PassRequest(index, pass_) for index, pair in enumerate(pairs) for pass_ in passes(pair, without_padding(pair))
-        ]
-        found: dict[int, list[PassResult]] = {index: [] for index in range(len(pairs))}
+        asked = [passes(pair, without_padding(pair)) for pair in pairs]
+        requests = [PassRequest(index, wanted) for index, own in enumerate(asked) for wanted in own]
+        found: dict[int, PassResult] = {}  # by the pass's identity: batches come in an order of their own
         visitors: dict[int, Any] = {}
         visitor_for = self._visitors(graph, units)
         with quiet(self.model):
@@ -134,13 +133,16 @@ class Engine:
                     for prompt, index in enumerate(indices):
                         result = results[turn][prompt]
                         if index is not None and result is not None:
-                            found[index].append(result)
-                            # A sequence is two passes over two texts; they have no one graph.
+                            found[id(batch.turns[turn][prompt])] = result
+                            # A sequence is passes over several texts; they have no one graph.
                             if visitor is not None and pairs[index].objective != "sequence":
                                 visitors[index] = (visitor, turn, prompt)
                 if progress is not None:
                     progress(sum(index is not None for indices in owners for index in indices))
-        return [assemble(pair, found[index], self.rule, visitors.get(index), self.seed) for index, pair in enumerate(pairs)]
+        return [
+            assemble(pair, [found[id(wanted)] for wanted in own], self.rule, visitors.get(index), self.seed)
+            for index, (pair, own) in enumerate(zip(pairs, asked, strict=True))
+        ]
 
     @contextmanager
     def prepared(self, input_ids: Sequence[int]) -> Iterator[None]:

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 
 from ..records import Contrast, Failure, NoPair
 from .response.answer_forms import nearest_form, same_value
+from .response.answer_place import answer_place
 from .response.divergence import diverge, shortened
-from .response.extraction import Place, locate
+from .response.extraction import Place
 from .response.gold import gold_answers
 from .response.read import Response, read_response
 from .response.retokenise import continue_with
@@ -32,12 +33,19 @@ class Answer:
             if response.missing:
                 reason = reason or response.missing
                 continue
-            place = locate(failure, response.text, bench.profile.answer)
-            found = _at_place(response, place, golds, bench) if place else _at_marker(failure, response, golds, bench)
+            found = _pair(failure, response, golds, bench)
             if isinstance(found, Contrast):
                 return found
             reason = reason or found
         return NoPair(self.name, reason)
+
+
+def _pair(failure: Failure, response: Response, golds: Sequence[str], bench: Workbench) -> Contrast | str:
+    """The pair in one response, or why there is none."""
+    place = answer_place(failure, response, golds, bench)
+    if place is None:
+        return _at_marker(failure, response, golds, bench)
+    return place if isinstance(place, str) else _at_place(response, place, golds, bench)
 
 
 def _at_place(response: Response, place: Place, golds: Sequence[str], bench: Workbench) -> Contrast | str:
@@ -58,11 +66,8 @@ def _at_place(response: Response, place: Place, golds: Sequence[str], bench: Wor
 
 
 def _at_marker(failure: Failure, response: Response, golds: Sequence[str], bench: Workbench) -> Contrast | str:
-    """The pair right after the last announcement of an answer ("####"), when what follows is no answer."""
-    given = failure.extracted
-    nothing = f"the filter {failure.filter!r} found no answer in the response"
-    if given is not None and given.strip().strip("[]").lower() not in ("", "invalid", "none"):
-        nothing = f"the extracted answer {shortened(given)} is not in the response (rewritten, or of another response)"
+    """The pair right after the last announcement of an answer ("####"), where what was extracted stands nowhere."""
+    nothing = f"the extracted answer {shortened(failure.extracted or '')} is not in the response (rewritten, or of another one)"
     for marker in bench.profile.answer.markers:
         place = response.text.rfind(marker)
         if place < 0:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
+
 from ..errors import ArgumentError
 from ..records import Contrast, Failure, NoPair
 from .annotations import Annotations
@@ -10,34 +13,61 @@ from .choice import Choice
 from .judge import Judge
 from .prefix import Prefix
 from .reference import Reference
+from .response.no_answer import first_answered
+from .response.read import read_response
 from .rollout import Rollout
+from .step import FirstWrongStep
 from .strategy import Strategy
+from .trial.spent import Spent
 from .workbench import Workbench
 
 #: Every strategy by its name.
 STRATEGIES: dict[str, Strategy] = {
-    one.name: one for one in (Choice(), Answer(), Prefix(), Reference(), Rollout(), Judge(), Annotations())
+    one.name: one for one in (Choice(), FirstWrongStep(), Answer(), Prefix(), Reference(), Rollout(), Judge(), Annotations())
 }
 
 
 def find_pair(failure: Failure, bench: Workbench) -> Contrast | NoPair:
     """The pair of the first strategy that finds one, in the order of the settings or the profile; or every reason.
 
+    A response that holds no answer is not searched: what it came to an end by is told (``NoPair.answered`` is false).
+
     Raises:
         ArgumentError: A strategy's name is not known.
     """
+    without = _without_answer(failure, bench)
+    if without:
+        return NoPair("answer", without, answered=False)
+    bench = replace(bench, spent=Spent())  # one account and one clock for all strategies of the failure
     tried: list[NoPair] = []
     for name in strategy_order(failure, bench):
         if name not in STRATEGIES:
             raise ArgumentError(f"Unknown strategy {name!r} for finding pairs. Known are: {', '.join(STRATEGIES)}.")
         found = STRATEGIES[name].find(failure, bench)
         if isinstance(found, Contrast):
-            return found
+            return _with_what_step_said(found, tried)
         tried.append(found)
     if len(tried) == 1:
         return tried[0]
     reasons = "; ".join(f"{no.strategy}: {no.reason}" for no in tried)
     return NoPair("+".join(no.strategy for no in tried), reasons or "no strategy was to be tried")
+
+
+def _with_what_step_said(found: Contrast, tried: Sequence[NoPair]) -> Contrast:
+    """A pair at the answer itself says that, and why, no earlier step was found."""
+    said = next((no.reason for no in tried if no.strategy == FirstWrongStep.name), "")
+    if not said:
+        return found
+    return replace(found, note="; ".join(part for part in (found.note, f"no earlier step: {said}") if part))
+
+
+def _without_answer(failure: Failure, bench: Workbench) -> str:
+    """Why a generated failure has no answer that could have been wrong; empty where it has one, or a person marked a token."""
+    if failure.output_type != "generate_until" or not failure.continuations or failure.failure_id in bench.annotations:
+        return ""
+    if bench.part == "thinking":
+        return ""
+    return first_answered(failure, [read_response(source, bench) for source in failure.continuations], bench)
 
 
 def strategy_order(failure: Failure, bench: Workbench) -> tuple[str, ...]:

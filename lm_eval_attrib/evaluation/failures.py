@@ -5,14 +5,14 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from ..errors import SamplesError
 from ..records import Continuation, Failure, OutputType, failure_id
 from .judgement import Judgement
 from .metric import Criterion, as_number
-from .normalisation import normalised
+from .normalisation import chosen_under, normalised, option_scores
 from .task import Document, EvaluatedTask, Request
 
 #: What filters of lm_eval leave where nothing matched.
@@ -124,7 +124,7 @@ def _generated(task: EvaluatedTask, criterion: Criterion, document: Document, pl
     extracted = as_text(filtered[place]) if place < len(filtered) else None
     response = _judged_response(request.responses, extracted)
     continuation, ids = encoder.generated_continuation(context, arguments if isinstance(arguments, Mapping) else {}, response)
-    golds = _gold_texts(task.target(document), task.choices(document))
+    golds = gold_texts(task.target(document), task.choices(document))
     return Answers(
         "generate_until", context, extracted if extracted is not None else response, golds, (continuation,),
         extracted=extracted, ids=ids,
@@ -145,32 +145,24 @@ def _judged_response(responses: Sequence[Any], extracted: str | None) -> str:
 
 def _multiple_choice(task: EvaluatedTask, criterion: Criterion, judgement: Judgement, encoder: Encoder) -> Answers:
     document = judgement.document
-    requests = list(document.requests)
-    conditional = requests[: len(requests) // 2] if task.mutual_information(document) else requests
-    answers = [answer_of(request.responses) for request in requests]
-    scored = tuple(
-        encoder.scored_continuation(request.arguments[0], request.arguments[1], answer)
-        for request, answer in zip(conditional, answers, strict=False)
-    )
-    known = task.choices(document)
-    texts = list(known) if known is not None and len(known) == len(conditional) else [one.text.strip() for one in scored]
-    chosen = _chosen(criterion.metric, [a[0] if a else None for a in answers], texts)
+    options = _options(task, document, encoder)
+    texts = [one.measured for one in options]
+    chosen = _chosen(criterion.metric, options)
     # A value between 0 and 1 is probability on all right choices together: more than the one that the target names.
     labelled = _labelled(document.doc, texts) if 0 < (judgement.value or 0) < 1 else None
-    correct = _correct(task.target(document), texts) if labelled is None else labelled
-    shown = chosen if chosen is not None else 0
+    correct = correct_choices(task.target(document), texts) if labelled is None else labelled
     return Answers(
         "multiple_choice",
-        conditional[shown].arguments[0],
+        options[0 if chosen is None else chosen].prompt,
         texts[chosen] if chosen is not None else "",
-        tuple(texts[place] for place in correct) or _gold_texts(task.target(document), None),
-        scored,
+        tuple(texts[place] for place in correct) or gold_texts(task.target(document), None),
+        options,
         chosen,
         correct,
     )
 
 
-def _chosen(metric: str, scores: Sequence[float | None], texts: Sequence[str]) -> int | None:
+def chosen_choice(metric: str, scores: Sequence[float | None], texts: Sequence[str]) -> int | None:
     """The choice the metric takes as the model's: the first of the highest (per character or byte, or less its own prior)."""
     if any(score is None for score in scores):
         return None
@@ -182,7 +174,29 @@ def _chosen(metric: str, scores: Sequence[float | None], texts: Sequence[str]) -
     return max(range(len(values)), key=lambda place: (values[place], -place)) if values else None
 
 
-def _correct(target: Any, texts: Sequence[str]) -> tuple[int, ...]:
+def _options(task: EvaluatedTask, document: Document, encoder: Encoder) -> tuple[Continuation, ...]:
+    """The scored choices, each with its own text, its score without the prompt if there is one, and what it would have won."""
+    requests = list(document.requests)
+    mutual = task.mutual_information(document)
+    half = len(requests) // 2 if mutual else len(requests)
+    scored = [encoder.scored_continuation(one.arguments[0], one.arguments[1], answer_of(one.responses)) for one in requests]
+    known = task.choices(document)
+    texts = list(known) if known is not None and len(known) == half else [one.text.strip() for one in scored[:half]]
+    priors = scored[half:] if mutual else [None] * half
+    options = [
+        replace(one, choice=str(text), prior=prior) for one, text, prior in zip(scored[:half], texts, priors, strict=True)
+    ]
+    won = zip(options, chosen_under(options), strict=True)
+    return tuple(replace(option, chosen_under=names) for option, names in won)
+
+
+def _chosen(metric: str, options: Sequence[Continuation]) -> int | None:
+    """The choice the metric takes as the model's: the first of the highest; None where a score is not known."""
+    scores = option_scores(options, metric) or option_scores(options, "acc")
+    return max(range(len(scores)), key=lambda place: (scores[place], -place)) if scores else None
+
+
+def correct_choices(target: Any, texts: Sequence[str]) -> tuple[int, ...]:
     """Indices of the right choices; empty where the gold answer is none of them."""
     targets = target if isinstance(target, (list, tuple)) else [target]
     return tuple(dict.fromkeys(place for one in targets if (place := _index(one, texts)) is not None))
@@ -218,7 +232,7 @@ def _labelled(doc: Any, texts: Sequence[str]) -> tuple[int, ...] | None:
     return None
 
 
-def _gold_texts(target: Any, choices: Sequence[str] | None) -> tuple[str, ...]:
+def gold_texts(target: Any, choices: Sequence[str] | None) -> tuple[str, ...]:
     """The accepted answers as texts. An index without choices is a placeholder of tasks that score by themselves."""
     targets = target if isinstance(target, (list, tuple)) else [target]
     texts = []

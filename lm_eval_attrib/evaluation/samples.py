@@ -17,7 +17,7 @@ from typing import Any
 from ..errors import SamplesError
 from .failures import answer_of
 from .metric import as_number, like_accuracy
-from .task import Document, Request
+from .task import Document, EvaluatedTask, Request
 
 #: What lm_eval writes of a sample beside its metrics.
 FIELDS = {
@@ -226,8 +226,15 @@ class SampledTask:
     filters: list[str] = field(default_factory=list)
     targets: dict[int, Any] = field(default_factory=dict)
     problem: str = ""
+    #: The task made again from its definition, which can score other answers; None where it is not at hand.
+    definition: EvaluatedTask | None = None
     #: By metric; None where neither the evaluation's results nor the metric's name say it.
     higher_is_better: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def posed(self) -> Mapping[str, Any]:
+        """Nothing is known beside the samples."""
+        return {}
 
     def target(self, document: Document) -> Any:
         """The gold answer. A samples file holds lists as text, and for contexts that differ by choice not the index."""
@@ -269,5 +276,13 @@ class SampledTask:
         return {"source": "samples", **({"generation": generation} if generation else {})}
 
     def rescore(self, document: Document, filter_name: str, response: str) -> Mapping[str, Any] | None:
-        """Not possible: the task itself is not at hand."""
-        return None
+        """As the task's definition scores it; None where that is not at hand."""
+        return None if self.definition is None else self.definition.rescore(document, filter_name, response)
+
+    def refilter(self, document: Document, filter_name: str, responses: Sequence[Any]) -> list[Any] | None:
+        """As the task's definition filters them; None where that is not at hand."""
+        return None if self.definition is None else self.definition.refilter(document, filter_name, responses)
+
+    def score(self, document: Document, filtered: Sequence[Any]) -> Mapping[str, Any] | None:
+        """As the task's definition scores it; None where that is not at hand."""
+        return None if self.definition is None else self.definition.score(document, filtered)

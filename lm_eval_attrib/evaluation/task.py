@@ -51,7 +51,7 @@ class EvaluatedTask(Protocol):
 
     @property
     def filters(self) -> Sequence[str]:
-        """Names of the task's filters, in its order; the first decides unless a profile names another."""
+        """Names of the task's filters, in its order."""
         ...
 
     @property
@@ -60,6 +60,11 @@ class EvaluatedTask(Protocol):
     @property
     def problem(self) -> str:
         """Why this task's verdicts cannot be used; empty when they can."""
+        ...
+
+    @property
+    def posed(self) -> Mapping[str, Any]:
+        """How it was posed, as far as documents and requests do not say it: number of examples, the text of its definition."""
         ...
 
     def target(self, document: Document) -> Any:
@@ -80,4 +85,12 @@ class EvaluatedTask(Protocol):
 
     def rescore(self, document: Document, filter_name: str, response: str) -> Mapping[str, Any] | None:
         """The task's metrics for another response to the document; None where that is not possible or not allowed."""
+        ...
+
+    def refilter(self, document: Document, filter_name: str, responses: Sequence[Any]) -> list[Any] | None:
+        """What a filter makes of other responses, one a request; None where that is not possible or not allowed."""
+        ...
+
+    def score(self, document: Document, filtered: Sequence[Any]) -> Mapping[str, Any] | None:
+        """The task's metrics for other filtered responses, one a request; None where that is not possible or not allowed."""
         ...

@@ -11,8 +11,13 @@ from dataclasses import dataclass, field
 from importlib import metadata
 from typing import Any
 
+import torch
+from lm_eval.api.instance import Instance
+
 from ..errors import SeamError
 from ..evaluation.task import Document, Request
+from ..records import digest
+from .task_text import definition
 
 log = logging.getLogger(__name__)
 
@@ -113,6 +118,18 @@ class ObservedTask:
         found = self.task.higher_is_better()
         return found if isinstance(found, Mapping) else {}
 
+    @property
+    def posed(self) -> Mapping[str, Any]:
+        """Examples, generation arguments, the seed of sampled responses, and a digest of the task's definition."""
+        generation = self.setting("generation_kwargs") or {}
+        sampled = bool(generation.get("do_sample") or generation.get("temperature"))
+        return {
+            "num_fewshot": self.setting("num_fewshot"),
+            "generation_kwargs": self.setting("generation_kwargs"),
+            "definition": digest("task", definition(self.task)),
+            **({"seed": torch.initial_seed()} if sampled else {}),
+        }
+
     def setting(self, name: str) -> Any:
         """One value of the task's configuration; None where it has none."""
         return getattr(getattr(self.task, "config", None), name, None)
@@ -179,20 +196,40 @@ class ObservedTask:
 
         None for a task that runs a model's code, unless the evaluation was confirmed to.
         """
-        if getattr(self.task, "UNSAFE_CODE", False) and not self.arguments.get("confirm_run_unsafe_code"):
+        place = next((i for i, request in enumerate(document.requests) if request.kind == "generate_until"), None)
+        if place is None or filter_name not in document.filtered:
             return None
-        ensemble = next((one for one in self.task._filters if one.name == filter_name), None)
-        if ensemble is None:
+        fresh = self.refilter(document, filter_name, [response], [document.requests[place]])
+        if fresh is None:
             return None
-        from lm_eval.api.instance import Instance
+        filtered = list(document.filtered[filter_name])
+        filtered[place] = fresh[0]
+        return self.score(document, filtered)
 
-        results = list(document.filtered[filter_name])
-        for place, request in enumerate(document.requests):
-            if request.kind == "generate_until":
-                fresh = Instance(request.kind, document.doc, request.arguments, place, (self.name, document.doc_id, 1))
-                fresh.resps.append(response)
-                ensemble.apply([fresh])
-                results[place] = fresh.filtered_resps[filter_name]
-                break
-        metrics = self.task.process_results(document.doc, results)
+    def refilter(
+        self, document: Document, filter_name: str, responses: Sequence[Any], requests: Sequence[Request] | None = None
+    ) -> list[Any] | None:
+        """What the task's filter makes of other responses to ``requests`` (by default all of the document's)."""
+        ensemble = next((one for one in self.task._filters if one.name == filter_name), None)
+        if ensemble is None or self._runs_code:
+            return None
+        fresh = []
+        asked = document.requests if requests is None else requests
+        for place, (request, response) in enumerate(zip(asked, responses, strict=True)):
+            one = Instance(request.kind, document.doc, request.arguments, place, (self.name, document.doc_id, 1))
+            one.resps.append(response)
+            fresh.append(one)
+        ensemble.apply(fresh)
+        return [one.filtered_resps[filter_name] for one in fresh]
+
+    def score(self, document: Document, filtered: Sequence[Any]) -> Mapping[str, Any] | None:
+        """The metrics by the task's own ``process_results``, which is given a list of its own."""
+        if self._runs_code:
+            return None
+        metrics = self.task.process_results(document.doc, list(filtered))
         return metrics if isinstance(metrics, Mapping) else None
+
+    @property
+    def _runs_code(self) -> bool:
+        """Whether scoring runs a model's code, and nobody confirmed that."""
+        return bool(getattr(self.task, "UNSAFE_CODE", False)) and not self.arguments.get("confirm_run_unsafe_code")

@@ -24,28 +24,31 @@ STOREYS = [
     {"harness"},
     {"explain"},
     {"contrast", "artefacts"},
-    {"checks", "evaluation", "reports"},
+    {"checks", "evaluation", "plants", "reports"},
     {"store", "lrp", "prompt"},
     {"settings"},
     {"terms", "plugin", "tasks"},
     {"records"},
-    {"errors"},
+    {"columns"},
+    {"errors", "charges"},
 ]
 #: Parts that know less than their storey allows.
 ONLY = {
-    "reports": {"store", "terms", "records", "errors"},
+    "reports": {"store", "terms", "records", "columns", "errors"},
     "lrp": {"errors"},
     "plugin": set(),
     "tasks": set(),
-    "records": set(),
+    "records": {"columns", "charges"},
+    "columns": set(),
+    "charges": set(),
 }
 #: Heavy libraries → the parts that may import them.
 LIBRARIES = {
     "lm_eval": {"harness", "plugin", "tasks"},
     "duckdb": {"store"},
     "pyarrow": {"store", "reports"},
-    "torch": {"lrp", "contrast", "artefacts", "checks", "explain", "harness", "commands", "tasks"},
-    "transformers": {"lrp", "contrast", "commands", "tasks"},
+    "torch": {"lrp", "contrast", "artefacts", "checks", "plants", "explain", "harness", "commands", "tasks"},
+    "transformers": {"lrp", "contrast", "plants", "commands", "tasks"},
     "accelerate": {"lrp"},
 }
 #: Parts of lrp, likewise.
