@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 from ..errors import SamplesError
 from ..records import Continuation, Failure, OutputType, failure_id
+from .gold import accepted_texts, correct_choices, labelled_choices
 from .judgement import Judgement
 from .metric import Criterion, as_number
 from .normalisation import normalised
@@ -48,8 +49,10 @@ def build_failure(task: EvaluatedTask, criterion: Criterion, judgement: Judgemen
     """The record of one failure.
 
     Raises:
-        SamplesError: the document's requests are of no kind that can be explained.
+        SamplesError: the document's requests cannot be read, or are of no kind that can be explained.
     """
+    if judgement.document.problem:
+        raise SamplesError(judgement.document.problem)
     answers = _answers(task, criterion, judgement, encoder)
     context = {**task.context(judgement.document), "ids": answers.ids, "verdicts": _all_numbers(judgement.document)}
     return _failure(task, criterion, judgement, run_id, answers, context)
@@ -124,7 +127,7 @@ def _generated(task: EvaluatedTask, criterion: Criterion, document: Document, pl
     extracted = as_text(filtered[place]) if place < len(filtered) else None
     response = _judged_response(request.responses, extracted)
     continuation, ids = encoder.generated_continuation(context, arguments if isinstance(arguments, Mapping) else {}, response)
-    golds = _gold_texts(task.target(document), task.choices(document))
+    golds = accepted_texts(task.target(document), task.choices(document))
     return Answers(
         "generate_until", context, extracted if extracted is not None else response, golds, (continuation,),
         extracted=extracted, ids=ids,
@@ -156,14 +159,14 @@ def _multiple_choice(task: EvaluatedTask, criterion: Criterion, judgement: Judge
     texts = list(known) if known is not None and len(known) == len(conditional) else [one.text.strip() for one in scored]
     chosen = _chosen(criterion.metric, [a[0] if a else None for a in answers], texts)
     # A value between 0 and 1 is probability on all right choices together: more than the one that the target names.
-    labelled = _labelled(document.doc, texts) if 0 < (judgement.value or 0) < 1 else None
-    correct = _correct(task.target(document), texts) if labelled is None else labelled
+    labelled = labelled_choices(document.doc, texts) if 0 < (judgement.value or 0) < 1 else None
+    correct = correct_choices(task.target(document), texts) if labelled is None else labelled
     shown = chosen if chosen is not None else 0
     return Answers(
         "multiple_choice",
         conditional[shown].arguments[0],
         texts[chosen] if chosen is not None else "",
-        tuple(texts[place] for place in correct) or _gold_texts(task.target(document), None),
+        tuple(texts[place] for place in correct) or accepted_texts(task.target(document), ()),
         scored,
         chosen,
         correct,
@@ -180,55 +183,6 @@ def _chosen(metric: str, scores: Sequence[float | None], texts: Sequence[str]) -
     values = values[: len(texts)]
     values = [normalised(value, metric, text) for value, text in zip(values, texts, strict=True)]
     return max(range(len(values)), key=lambda place: (values[place], -place)) if values else None
-
-
-def _correct(target: Any, texts: Sequence[str]) -> tuple[int, ...]:
-    """Indices of the right choices; empty where the gold answer is none of them."""
-    targets = target if isinstance(target, (list, tuple)) else [target]
-    return tuple(dict.fromkeys(place for one in targets if (place := _index(one, texts)) is not None))
-
-
-def _index(target: Any, texts: Sequence[str]) -> int | None:
-    if isinstance(target, str):
-        if target in texts:
-            return texts.index(target)
-        bare = [text.strip() for text in texts]
-        if target.strip() in bare:
-            return bare.index(target.strip())
-        if not target.strip().lstrip("-").isdigit():
-            return None
-    try:
-        place = int(target)
-    except (TypeError, ValueError):
-        return None
-    return place if 0 <= place < len(texts) else None
-
-
-def _labelled(doc: Any, texts: Sequence[str]) -> tuple[int, ...] | None:
-    """Documents that label every choice (``{"choices": […], "labels": [1, 0, …]}``) say more than one index can."""
-    fields = [doc, *doc.values()] if isinstance(doc, Mapping) else []
-    for field in fields:
-        if not isinstance(field, Mapping):
-            continue
-        choices, labels = field.get("choices"), field.get("labels")
-        if not isinstance(choices, Sequence) or not isinstance(labels, Sequence):
-            continue
-        if list(choices) == list(texts) and len(labels) == len(texts) and set(labels) <= {0, 1}:
-            return tuple(place for place, label in enumerate(labels) if label == 1)
-    return None
-
-
-def _gold_texts(target: Any, choices: Sequence[str] | None) -> tuple[str, ...]:
-    """The accepted answers as texts. An index without choices is a placeholder of tasks that score by themselves."""
-    targets = target if isinstance(target, (list, tuple)) else [target]
-    texts = []
-    for one in targets:
-        if isinstance(one, int) and not isinstance(one, bool):
-            if choices and 0 <= one < len(choices):
-                texts.append(str(choices[one]))
-        elif one is not None and str(one).strip():
-            texts.append(str(one))
-    return tuple(dict.fromkeys(texts))
 
 
 def as_text(filtered: Any) -> str | None:

@@ -26,13 +26,17 @@ class Request:
 
 @dataclass(frozen=True)
 class Document:
-    """One document with its requests in the task's order, and by filter: filtered responses, and the task's metrics."""
+    """One document with its requests in the task's order, and by filter: filtered responses, and the task's metrics.
+
+    ``problem``: why its requests are not known, where a log of them cannot be read; its metrics count all the same.
+    """
 
     doc_id: int
     doc: Mapping[str, Any]
     requests: Sequence[Request]
     filtered: Mapping[str, Sequence[Any]]
     metrics: Mapping[str, Mapping[str, Any]]
+    problem: str = ""
 
     @property
     def fields(self) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from ..prompt.profiles import TaskProfile, load_profiles, profile_for
 from ..records import Failure, Run, TaskSummary
 from ..settings import Settings
 from ..store.load import run_settings
+from .announce import announce
 from .evaluated import Evaluated
 from .host import Host, gather
 from .outcome import ExplainReport
@@ -46,6 +47,7 @@ def explain_tasks(lm: EvaluatedModel, tasks: Sequence[EvaluatedTask], evaluation
     run = run_of(lm.model, lm.arguments, lm.settings, evaluation, gather(lm, _before(lm))[0])
     profiles = load_profiles(lm.settings.profiles)
     judged = _judge_tasks(lm, tasks, profiles)
+    announce(judged, lm.rank)
     scorer = TaskScorer()
     evaluated = Evaluated(
         run=run,

@@ -1,9 +1,7 @@
 """The one seam into lm_eval: its ``evaluate`` is wrapped while a watched model is evaluated, then put back.
 
-The verdict on a document is the task's own, so it is observed where the evaluation computes it: each task's
-``process_results`` is replaced on that task object by one that also notes what it returned, and put back. It is called
-exactly as often as before. Which document and filter a call was for follows from the order of the calls, and is checked
-against the identity of the responses it was given.
+The verdict on a document is the task's own, so it is observed where the evaluation computes it (:mod:`.task_adapter`), and
+never computed a second time.
 """
 
 from __future__ import annotations
@@ -21,6 +19,7 @@ from typing import Any, TypeVar
 
 from ..errors import SeamError
 from .observed_task import ObservedTask
+from .task_adapter import KNOWN, check_version
 
 log = logging.getLogger(__name__)
 
@@ -30,7 +29,6 @@ Model = TypeVar("Model")
 OnEvaluated = Callable[[Any, list[ObservedTask], Mapping[str, Any]], None]
 #: What is used of ``evaluate``'s arguments; without the first two there is nothing to intercept.
 NEEDED = ("lm", "task_dict")
-KNOWN = "Known to work are lm-eval 0.4.12 and 0.4.13."
 
 _lock = threading.RLock()
 _watched: weakref.WeakKeyDictionary[Any, OnEvaluated] = weakref.WeakKeyDictionary()
@@ -63,8 +61,11 @@ def watch(lm: Model, on_evaluated: Callable[[Model, list[ObservedTask], Mapping[
 def metric_directions() -> dict[str, bool]:
     """The metrics of lm_eval → whether higher is better."""
     importlib.import_module("lm_eval.api.metrics")  # registers them
-    registry = importlib.import_module("lm_eval.api.registry").HIGHER_IS_BETTER_REGISTRY
-    return {str(name): higher for name, higher in registry.items() if isinstance(higher, bool)}
+    registry = importlib.import_module("lm_eval.api.registry")
+    by_name = getattr(registry, "HIGHER_IS_BETTER_REGISTRY", None)
+    if by_name is None:  # 0.5 keeps it with each metric
+        by_name = {name: getattr(metric, "higher_is_better", None) for name, metric in registry.metric_registry.items()}
+    return {str(name): higher for name, higher in by_name.items() if isinstance(higher, bool)}
 
 
 def unwatch(lm: Any) -> None:
@@ -96,6 +97,7 @@ def _evaluator() -> Any:
     missing = [name for name in NEEDED if not callable(evaluate) or name not in inspect.signature(evaluate).parameters]
     if missing:
         raise SeamError(f"lm-eval {version} has no lm_eval.evaluator.evaluate({', '.join(NEEDED)}, …). {KNOWN}")
+    check_version()
     return module
 
 
