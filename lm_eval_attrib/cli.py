@@ -161,6 +161,27 @@ def compare(database: Path, run_id: str | None, model_args: str, device: str | N
 
 
 @main.command()
+@MODEL_ARGS
+@click.option("--tasks", required=True, help="Tasks that lm_eval knows, separated by commas.")
+@click.option("--out", type=FILE, default=Path("plants.jsonl"), show_default=True, help="The file to write, a case a line.")
+@click.option("--limit", type=click.IntRange(min=1), help="Documents tried a task; all by default.")
+@click.option("--most", type=click.IntRange(min=1), help="Cases a task at most.")
+@click.option("--kinds", default="", help="Kinds of causes, separated by commas; all by default.")
+@click.option("--tokens", type=click.IntRange(min=0), default=300, show_default=True, help="Least length of a prompt.")
+@click.option("--include_path", help="A folder of further tasks.")
+@click.option("--seed", default=0, show_default=True, help="Chance of all that is drawn.")
+@DEVICE
+def plant(model_args: str, tasks: str, kinds: str, out: Path, **options: Any) -> None:
+    """Make failures with a known cause: documents that are answered right, changed until they fail, and changed back."""
+    from .commands.plant import plant as plant_causes
+
+    done = plant_causes(model_args, _split(tasks), out, kinds=_split(kinds), **options)
+    counts = [(*what, count) for what, count in sorted(done.outcomes.items())]
+    click.echo(rows.format_rows(("task", "kind", "outcome", "documents"), counts))
+    click.echo(f"\n{done.cases} cases in {out}")
+
+
+@main.command()
 @DATABASE
 @click.option("--export", "out", type=FILE, help="Write the wrong generated answers here, to be filled in.")
 @click.option("--import", "file", type=FILE, help="Check a file that was filled in.")
@@ -189,6 +210,10 @@ def _ended(outcome: ExplainReport) -> None:
 def _expanded(patterns: Sequence[str]) -> list[str]:
     """Patterns that the shell left alone; what matches nothing stays, so that the error names it."""
     return [path for pattern in patterns for path in (sorted(glob.glob(pattern, recursive=True)) or [pattern])]
+
+
+def _split(names: str) -> list[str]:
+    return [name.strip() for name in names.split(",") if name.strip()]
 
 
 def _parameters(given: Sequence[str]) -> dict[str, str]:

@@ -13,13 +13,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, TypeAlias
 
+from .charges import Artefact
+
 OutputType: TypeAlias = Literal["multiple_choice", "loglikelihood", "generate_until"]
 
-#: What became of a failure. ``attributed``: explained. ``no pair``: no strategy found one. ``not sampled``: outside the
-#: seeded sample that ``attrib_limit`` draws. ``error``: explaining raised; the reason says what.
+#: What became of a failure. ``attributed``: explained. ``no pair``: no strategy found one. ``no answer``: there is none to
+#: explain (empty, cut off, stopped, unfinished thinking, nothing that the filter finds). ``not sampled``: outside the seeded
+#: sample that ``attrib_limit`` draws. ``error``: explaining raised; the reason says what.
 #: ``right since``: a later evaluation of the same run found the document right; what was stored of the failure is kept.
-Status: TypeAlias = Literal["attributed", "no pair", "not sampled", "error", "right since"]
-STATUSES: tuple[Status, ...] = ("attributed", "no pair", "not sampled", "error", "right since")
+Status: TypeAlias = Literal["attributed", "no pair", "no answer", "not sampled", "error", "right since"]
+STATUSES: tuple[Status, ...] = ("attributed", "no pair", "no answer", "not sampled", "error", "right since")
 
 
 class Column(Protocol):
@@ -51,6 +54,19 @@ class Continuation:
     logprob: float | None = None
     greedy: bool | None = None
     cut: int = 0
+    #: Of a choice: its own text as the task names it, whose length normalised metrics divide by (where choices differ in their
+    #: contexts, the part of the context that is the choice); empty where only ``text`` is known.
+    choice: str = ""
+    #: Of a response: the stop sequence that ended it, and the mark behind which the harness began to read; empty: none.
+    stop: str = ""
+    think_end: str = ""
+    #: Of a choice under mutual information: the same continuation scored without its prompt.
+    prior: Continuation | None = None
+
+    @property
+    def measured(self) -> str:
+        """The text whose length a normalised metric divides by."""
+        return self.choice or self.text.strip()
 
 
 @dataclass(frozen=True)
@@ -84,6 +100,27 @@ class Failure:
     context: Mapping[str, Any] = field(default_factory=dict)
 
 
+Side: TypeAlias = Literal["target", "contrast"]
+
+
+@dataclass(frozen=True)
+class MarginTerm:
+    """One scored text of a margin: ``weight`` times Σ log p of the last ``scored`` of its ``ids``.
+
+    ``ids`` follow the first ``Contrast.terms_after`` ids of the prompt. A ``detached`` term stands alone (a continuation scored
+    without its prompt): its ids begin with a context of its own. ``weight`` is in nats of the margin a nat of log p.
+    """
+
+    side: Side
+    choice: int
+    ids: tuple[int, ...]
+    scored: int
+    weight: float
+    detached: bool = False
+    #: log p of the scored ids under the explained model (nats); empty where no model was at hand.
+    logprobs: tuple[float, ...] = ()
+
+
 @dataclass(frozen=True)
 class Contrast:
     """The pair of tokens that a strategy found: explained at the last of ``input_ids``.
@@ -104,6 +141,20 @@ class Contrast:
     prompt_tokens: int = 0
     #: Anything a reader should know: a fall-back taken, rollouts spent, votes.
     note: str = ""
+    #: Whether a trial showed that the place decides: with the contrast there the task's metric accepts the answer.
+    proved: bool = False
+    #: What the verdict compared: score of what was answered less score of the gold answer, in the deciding metric's own units
+    #: (nats, nats a character …); None where the verdict compares no scores.
+    margin: float | None = None
+    #: Nats of the gold answer in one unit of ``margin``: 1, or the length by which the gold answer's score was divided.
+    unit: float = 1.0
+    #: The part of the margin that the explained scalar is; 1 where the margin itself is explained; None without a margin.
+    share: float | None = None
+    #: The texts whose log-probabilities make up the margin; they follow the first ``terms_after`` of ``input_ids``.
+    terms: tuple[MarginTerm, ...] = ()
+    terms_after: int = 0
+    #: Whether the terms of a side are summed as probabilities (the metric compares probability mass).
+    pooled: bool = False
 
     @property
     def position(self) -> int:
@@ -113,10 +164,15 @@ class Contrast:
 
 @dataclass(frozen=True)
 class NoPair:
-    """Why a strategy found no pair; ``strategy`` may name several that were tried."""
+    """Why a strategy found no pair; ``strategy`` may name several that were tried.
+
+    ``answered``: there was an answer that could have been wrong. Without one (empty, cut off, nothing that the filter finds) a
+    failure is no decision of the model.
+    """
 
     strategy: str
     reason: str
+    answered: bool = True
 
 
 @dataclass(frozen=True)
@@ -261,6 +317,8 @@ class Explanation:
     #: One sentence with the figures that decided the label.
     label_reason: str = ""
     trust: Trust | None = None
+    #: Changes tried to see whether it is the model's failure at all; the first proved one is charged.
+    artefacts: Sequence[Artefact] = ()
     seconds: float | None = None
 
 

@@ -12,7 +12,7 @@ from .graph.attribution_graph import AttributionGraph
 from .graph.request import GraphRequest
 from .graph.subgraph import Edge, Graph
 from .graph.units import Units
-from .pair import Pair
+from .pair import Pair, Term
 from .rules.tables import METHODS
 from .sweep.objectives import OBJECTIVES
 
@@ -27,6 +27,7 @@ __all__ = [
     "Graph",
     "GraphRequest",
     "Pair",
+    "Term",
     "TopToken",
     "Units",
 ]

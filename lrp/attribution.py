@@ -11,7 +11,7 @@ from torch import Tensor
 
 from .graph.attribution_graph import AttributionGraph
 from .graph.units import Units
-from .pair import Pair, without_padding
+from .pair import Pair, sequence_delta, sequence_terms, without_padding
 from .sweep.sweep import PassResult
 
 #: How many of the highest tokens are kept.
@@ -28,6 +28,14 @@ class TopToken:
 
 
 @dataclass(frozen=True)
+class TermRelevance:
+    """One text of a ``sequence``: relevance [k] of its own k ids (the last is no input: 0), log p [scored] of what counts."""
+
+    relevance: torch.Tensor
+    log_probabilities: torch.Tensor
+
+
+@dataclass(frozen=True)
 class Attribution:
     """The explanation of one pair. Tensors are float32 on the CPU (float64 for a float64 model).
 
@@ -40,6 +48,7 @@ class Attribution:
         top: the ten highest tokens at the explained position.
         graph: the attribution graph, when asked for.
         heads, neurons: by-products when asked for, a :class:`Units` for each block.
+        terms: for ``sequence``, what falls on each text's own tokens; with ``tokens`` they make up all relevance.
     """
 
     delta_logit: float
@@ -57,6 +66,7 @@ class Attribution:
     neurons: tuple[Units, ...] = ()
     rule: str = "attnlrp"
     notes: tuple[str, ...] = field(default=())
+    terms: tuple[TermRelevance, ...] = ()
 
     @property
     def tokens(self) -> torch.Tensor:
@@ -68,22 +78,24 @@ def assemble(pair: Pair, results: list[PassResult], rule: str, visited: tuple[An
     """One attribution from its passes (two for ``sequence``)."""
     padding = len(tuple(pair.input_ids)) - len(without_padding(pair))
     n = len(tuple(pair.input_ids)) - padding
-    delta = sum(result.scalar for result in results)
+    delta, terms = _explained(pair, results, n)
     if rule == "random":
         generator = torch.Generator().manual_seed(_own_seed(pair, seed))
         layers = torch.randn((1, n), generator=generator)
         everything = layers[0]
     else:
-        layers = torch.stack([result.layers[:, :n] for result in results]).sum(0)
-        everything = torch.cat([result.layers[0] for result in results])
+        layers = _over_the_prompt(pair, results, n)
+        everything = torch.cat([layers[0], *(term.relevance for term in terms)])
     logits = results[0].logits[0]
     probabilities = logits.softmax(-1)
     contrast = pair.contrast
     top = logits.topk(min(TOP, logits.numel()))
     graph = heads = neurons = None
+    notes: tuple[str, ...] = ()
     if visited is not None:
         visitor, turn, prompt = visited
         graph, heads, neurons = visitor.collect(turn, prompt, layers)
+        notes = visitor.notes
     return Attribution(
         delta_logit=delta,
         layers=torch.nn.functional.pad(layers, (padding, 0)),
@@ -102,7 +114,31 @@ def assemble(pair: Pair, results: list[PassResult], rule: str, visited: tuple[An
         heads=heads or (),
         neurons=neurons or (),
         rule=rule,
+        terms=terms,
+        notes=notes,
     )
+
+
+def _explained(pair: Pair, results: list[PassResult], n: int) -> tuple[float, tuple[TermRelevance, ...]]:
+    """The explained scalar, and for a ``sequence`` what falls on the texts' own tokens."""
+    if pair.objective != "sequence":
+        return results[0].scalar, ()
+    terms = sequence_terms(pair)
+    found = []
+    for term, result in zip(terms, results, strict=True):
+        chosen = torch.tensor([int(token) for token in term.ids[len(term.ids) - term.count :]])
+        values = result.logits.log_softmax(-1).gather(-1, chosen[:, None])[:, 0]
+        own = result.layers[0] if term.detached else result.layers[0, n:]
+        found.append(TermRelevance(torch.nn.functional.pad(own, (0, 1)), values))
+    totals = [result.scalar / term.weight for term, result in zip(terms, results, strict=True)]
+    return sequence_delta(terms, totals, pair.pooled), tuple(found)
+
+
+def _over_the_prompt(pair: Pair, results: list[PassResult], n: int) -> Tensor:
+    """[L + 1, n] summed over the passes that read the prompt."""
+    detached = [term.detached for term in sequence_terms(pair)] if pair.objective == "sequence" else [False] * len(results)
+    reading = [result.layers[:, :n] for result, alone in zip(results, detached, strict=True) if not alone]
+    return torch.stack(reading).sum(0)
 
 
 def _own_seed(pair: Pair, seed: int) -> int:

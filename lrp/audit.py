@@ -16,8 +16,9 @@ from .decoder.blocks import BlockCall, cut
 from .decoder.decoder import Decoder
 from .decoder.head import logits_of
 from .decoder.streaming import require_streamable
+from .mixers.known import Site, ruled
 from .rules.activations import Activations
-from .rules.mode import RuleMode, carries_gradient
+from .rules.mode import carries_gradient
 from .rules.rule import Function, Rule
 
 #: Tokens of the probe: enough to tell a causal model from one that is not, short enough to cost nothing.
@@ -49,6 +50,7 @@ def audit(
     decoder: Decoder,
     table: Mapping[Function, Rule] | None,
     activations: Activations,
+    sites: list[Site],
     input_ids: Sequence[int] | None = None,
 ) -> Audit:
     """Run a probe under ``table`` (None: plain gradients) and check what the sweep relies on.
@@ -67,14 +69,14 @@ def audit(
     outputs: list[Tensor] = []
     handed_on: list[Tensor] = []
     foreign: set[str] = set()
-    mode = None if table is None else RuleMode(table, activations, decoder.names, counts=counts)
+    mode = None if table is None else ruled(table, activations, decoder.names, sites, counts=counts)
     rules = ExitStack()
 
     def enter(index: int, hidden: Tensor) -> tuple[Tensor, Tensor]:
         if index == 0:
             hidden = hidden if hidden.requires_grad else hidden.detach().requires_grad_()
             if mode is not None:
-                rules.enter_context(mode.active())  # relevance ends here: what comes before needs no rules
+                rules.enter_context(mode)  # relevance ends here: what comes before needs no rules
         else:
             _require_handed_on(index, hidden, handed_on.pop())
         return hidden, hidden
@@ -90,7 +92,7 @@ def audit(
     with torch.enable_grad(), rules:
         with _embeddings_with_gradient(decoder):
             calls = decoder.capture(ids, enter=enter, leave=leave)
-        _require_one_vector(calls[0], ids)
+        _require_a_state(calls[0], ids)
         logits = logits_of(decoder, outputs[-1][:, -1:].requires_grad_())
     _require_one_way_in(calls)
     if ids.device.type != "meta" and len(probe) > 1:
@@ -122,12 +124,12 @@ def _embeddings_with_gradient(decoder: Decoder) -> Iterator[None]:
         handle.remove()
 
 
-def _require_one_vector(call: BlockCall, ids: Tensor) -> None:
+def _require_a_state(call: BlockCall, ids: Tensor) -> None:
     shape = tuple(call.hidden.shape)
-    if len(shape) != 3 or shape[:2] != tuple(ids.shape):
+    if len(shape) < 3 or shape[:2] != tuple(ids.shape):
         raise NotDecoderOnly(
-            f"Decoder blocks are given hidden states {list(shape)} for token ids {list(ids.shape)}, not [batch, seq, d]. "
-            "Tokens put before the prompt (prompt tuning) and several vectors a token cannot be told apart in the relevance."
+            f"Decoder blocks are given hidden states {list(shape)} for token ids {list(ids.shape)}, not [batch, seq, …, d]. "
+            "Tokens put before the prompt (prompt tuning) cannot be told apart in the relevance."
         )
 
 

@@ -17,12 +17,14 @@ from .audit import Audit, audit
 from .decoder.blocks import cut
 from .decoder.decoder import Decoder
 from .decoder.implementation import quiet
+from .graph.building import Learnt
 from .graph.request import GraphRequest
 from .graph.visitor import GraphVisitor
 from .memory import plan as plans
+from .mixers.known import mixing_sites, ruled
 from .pair import Pair, without_padding
 from .rules.activations import Activations
-from .rules.mode import Observer, RuleMode
+from .rules.mode import Observer
 from .rules.tables import METHODS, TABLES
 from .sweep.batches import PassRequest, grouped
 from .sweep.objectives import passes
@@ -66,11 +68,12 @@ class Engine:
         self.model, self.rule, self.memory, self.batch_size, self.seed = model, rule, memory, batch_size, seed
         self.decoder = Decoder(model)
         self._activations = Activations()
+        self._sites = mixing_sites(model)
         self._table = TABLES.get(rule)
         self._audited = False
         self._replays = False
-        #: Per block, whether biases add to keys or values: found out by the first graph, true for the model.
-        self._biased: dict[int, bool] = {}
+        #: What the first graph finds out about each block.
+        self._learnt = Learnt()
 
     # --- public --------------------------------------------------------------------------------------------------
 
@@ -82,7 +85,7 @@ class Engine:
             NotDecoderOnly: a position sees later ones, or activations reach a block or the logits by another way.
         """
         with quiet(self.model):
-            found = audit(self.decoder, self._table, self._activations, input_ids)
+            found = audit(self.decoder, self._table, self._activations, self._sites, input_ids)
         self._audited = True
         return found
 
@@ -106,10 +109,9 @@ class Engine:
             OutOfMemory: a single pair does not fit under any plan.
             ValueError: a pair that cannot be explained (empty prompt, unknown objective, missing contrast).
         """
-        requests = [
-            PassRequest(index, pass_) for index, pair in enumerate(pairs) for pass_ in passes(pair, without_padding(pair))
-        ]
-        found: dict[int, list[PassResult]] = {index: [] for index in range(len(pairs))}
+        asked = [passes(pair, without_padding(pair)) for pair in pairs]
+        requests = [PassRequest(index, wanted) for index, own in enumerate(asked) for wanted in own]
+        found: dict[int, PassResult] = {}  # by the pass's identity: batches come in an order of their own
         visitors: dict[int, Any] = {}
         visitor_for = self._visitors(graph, units)
         with quiet(self.model):
@@ -130,13 +132,16 @@ class Engine:
                     for prompt, index in enumerate(indices):
                         result = results[turn][prompt]
                         if index is not None and result is not None:
-                            found[index].append(result)
-                            # A sequence is two passes over two texts; they have no one graph.
+                            found[id(batch.turns[turn][prompt])] = result
+                            # A sequence is passes over several texts; they have no one graph.
                             if visitor is not None and pairs[index].objective != "sequence":
                                 visitors[index] = (visitor, turn, prompt)
                 if progress is not None:
                     progress(sum(index is not None for indices in owners for index in indices))
-        return [assemble(pair, found[index], self.rule, visitors.get(index), self.seed) for index, pair in enumerate(pairs)]
+        return [
+            assemble(pair, [found[id(wanted)] for wanted in own], self.rule, visitors.get(index), self.seed)
+            for index, (pair, own) in enumerate(zip(pairs, asked, strict=True))
+        ]
 
     @contextmanager
     def prepared(self, input_ids: Sequence[int]) -> Iterator[None]:
@@ -219,7 +224,7 @@ class Engine:
     @contextmanager
     def _ruled(self, observer: Observer | None) -> Iterator[None]:
         assert self._table is not None
-        with RuleMode(self._table, self._activations, self.decoder.names, observer).active():
+        with ruled(self._table, self._activations, self.decoder.names, self._sites, observer):
             yield
 
     def _rules(self, observer: Observer | None) -> AbstractContextManager[object]:
@@ -256,7 +261,7 @@ class Engine:
         if self._table is None:
             raise ArgumentError(f"Graphs, heads and neurons follow the rules attnlrp and cplrp; {self.rule} has none.")
         request = graph if isinstance(graph, GraphRequest) else GraphRequest(edges=graph)
-        return lambda batch: GraphVisitor(request, self.rule, [len(prompt) for prompt in batch.prompts], self._biased)
+        return lambda batch: GraphVisitor(request, self.rule, [len(prompt) for prompt in batch.prompts], self._learnt)
 
 
 def _ran_out(error: Exception) -> bool:

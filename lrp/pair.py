@@ -2,8 +2,31 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Term:
+    """One text of a ``sequence``: ``weight`` × Σ log p of the last ``scored`` of its ids.
+
+    Args:
+        ids: What follows the pair's ``input_ids``; those before the scored ones are context of this text's own.
+        weight: Positive for the wrong continuation, negative for the right one.
+        scored: How many of the last ids count; None for all.
+        detached: The text stands alone (a continuation without its prompt): its ids begin with a context of their own.
+    """
+
+    ids: Sequence[int]
+    weight: float
+    scored: int | None = None
+    detached: bool = False
+
+    @property
+    def count(self) -> int:
+        """How many ids count."""
+        return len(self.ids) if self.scored is None else self.scored
 
 
 @dataclass(frozen=True)
@@ -17,6 +40,10 @@ class Pair:
         objective: One of :data:`~lm_eval_attrib.lrp.sweep.objectives.OBJECTIVES`.
         target_ids: For ``sequence``: all ids of the wrong continuation.
         contrast_ids: For ``sequence``: all ids of the right continuation.
+        terms: For ``sequence``: the texts that are compared, where it is not just these two; their weighted log-probabilities
+            add up to what is explained.
+        pooled: Whether the terms of each sign are summed as probabilities: log Σ p(wrong) − log Σ p(right). The weights are
+            then each term's share of its side's probability, which makes them the gradient.
         attention_mask: 1 for real tokens, 0 for padding on the left; None means no padding. Padding gets relevance 0.
     """
 
@@ -26,7 +53,39 @@ class Pair:
     objective: str = "logit_diff"
     target_ids: Sequence[int] = ()
     contrast_ids: Sequence[int] = ()
+    terms: Sequence[Term] = ()
+    pooled: bool = False
     attention_mask: Sequence[int] | None = None
+
+
+def sequence_terms(pair: Pair) -> tuple[Term, ...]:
+    """What a ``sequence`` compares: the pair's terms, else its two continuations with equal weight.
+
+    Raises:
+        ValueError: the right continuation is named by nothing, or a term has nothing to score or nothing before it.
+    """
+    if not pair.terms:
+        right = tuple(pair.contrast_ids) or (() if pair.contrast is None else (pair.contrast,))
+        if not right:
+            raise ValueError("The objective sequence needs a contrast token; without one use max_logit, topk_avg or demean.")
+        return Term(tuple(pair.target_ids) or (pair.target,), 1.0), Term(right, -1.0)
+    for term in pair.terms:
+        if not term.weight:
+            raise ValueError("A term of weight 0 is none.")
+        if not 0 < term.count <= len(term.ids) - term.detached:
+            raise ValueError(
+                f"A term scores {term.count} of {len(term.ids)} ids; one at least, and a detached one not its first."
+            )
+    return tuple(pair.terms)
+
+
+def sequence_delta(terms: Sequence[Term], log_probabilities: Sequence[float], pooled: bool) -> float:
+    """What is explained, in nats, from each term's Σ log p."""
+    if not pooled:
+        return sum(term.weight * value for term, value in zip(terms, log_probabilities, strict=True))
+    sides = [[v for t, v in zip(terms, log_probabilities, strict=True) if (t.weight > 0) == wrong] for wrong in (True, False)]
+    wrong, right = (max(side) + math.log(sum(math.exp(value - max(side)) for value in side)) for side in sides)
+    return wrong - right
 
 
 def without_padding(pair: Pair) -> tuple[int, ...]:

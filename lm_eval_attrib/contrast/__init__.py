@@ -1,7 +1,7 @@
 """Finding the pair of tokens to explain: one strategy a file, one small protocol (method.md, 5)."""
 
 from .annotations import export_annotations, read_annotations
-from .choice import as_sequence, needs_sequence
+from .choice import as_sequence
 from .strategies import STRATEGIES, find_pair
 from .workbench import Annotation, Ballot, Budget, JudgePanel, ScoreResponse, Workbench
 
@@ -16,6 +16,5 @@ __all__ = [
     "as_sequence",
     "export_annotations",
     "find_pair",
-    "needs_sequence",
     "read_annotations",
 ]

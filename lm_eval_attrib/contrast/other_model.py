@@ -11,12 +11,19 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from ..errors import ArgumentError, ModelError
+from ..prompt.spans import token_text
 from ..records import Failure
+from .response.ending import generation_limits
+from .response.retokenise import added, continue_with
 from .trial.greedy import Continuer
-from .trial.judging import ResponseJudge, generation_limits
+from .trial.judging import ResponseJudge
+from .trial.scorer import Scorer
 from .workbench import Workbench
 
 logger = logging.getLogger(__name__)
+
+#: Tokens of which the failing model's should be one (arXiv 2604.17761 looks at a larger model's ten).
+_LIKELY = 10
 
 
 class OtherModel:
@@ -69,6 +76,28 @@ class OtherModel:
                 logger.debug("%s did not answer %s", self.name, failure.failure_id, exc_info=True)
                 raise ModelError(f"{self.name} did not answer the prompt ({type(error).__name__}: {error})") from error
         return (self._known[failure.failure_id],)
+
+    def likely(self, failure: Failure, places: Sequence[str]) -> list[list[str]]:
+        """The texts of the ten tokens it ranks highest after the prompt and each of ``places``, beginnings of one response.
+
+        One forward: the longest of them is read, and where a beginning ends within a token of this model's vocabulary, nothing
+        is said of it (an empty list).
+
+        Raises:
+            ModelError: the model could not be loaded, or could not answer.
+        """
+        if not places:
+            return []
+        model = self._loaded()
+        try:
+            prompt, _ = self._encoded(failure.continuations[0].prompt or failure.prompt, 1)
+            ids = continue_with(prompt, max(places, key=len), self._tokenizer)
+            top = Scorer(model).logits((*prompt, *ids), len(ids) + 1).topk(_LIKELY, dim=-1).indices.tolist()
+        except Exception as error:
+            raise ModelError(f"{self.name} could not read the response ({type(error).__name__}: {error})") from error
+        lengths = [0, *(end for _, end in token_text(ids, self._tokenizer).spans)]
+        at = {length: row for row, length in enumerate(lengths)}
+        return [[added(prompt, [token], self._tokenizer) for token in top[at[len(p)]]] if len(p) in at else [] for p in places]
 
     def _respond(self, failure: Failure) -> str:
         model = self._loaded()

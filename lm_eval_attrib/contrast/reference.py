@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import SequenceMatcher
 
 from ..errors import ModelError
 from ..prompt.profiles import field_texts
 from ..prompt.spans import shared_length
 from ..records import Contrast, Failure, NoPair
-from .response.gold import gold_answers
 from .response.read import Response, read_response
 from .response.retokenise import added, continue_with
 from .trial.greedy import Continuer
@@ -22,8 +21,6 @@ from .workbench import Workbench
 _REFERENCES = 3
 #: Characters that response and reference must share before a later parting is one.
 _AGREED = 8
-#: An answer's probability rises when it at least doubles (nats).
-_RISE = math.log(2)
 
 
 @dataclass(frozen=True)
@@ -36,54 +33,114 @@ class Parting:
 
 
 class Reference:
-    """Pairs by comparison with a correct response: the data set's solution, or another model's accepted response."""
+    """Pairs by comparison with a right response (the data set's solution, another model's accepted one) or a sibling model.
+
+    Two right responses part in many ways that mean nothing ("The" against "It"). A parting counts only with evidence: with the
+    reference's token there the failing model goes on to an answer that the task's metric accepts, or the token it wrote is not
+    among the ten that a sibling model ranks highest at the same place.
+    """
 
     name = "reference"
 
     def find(self, failure: Failure, bench: Workbench) -> Contrast | NoPair:
-        """The first parting that matters: with the reference's token there, the failing model gets it right, or nearer to."""
+        """The first parting with evidence; without a reference the first place where the sibling would not have said that."""
         if failure.output_type != "generate_until" or not failure.continuations:
             return NoPair(self.name, "there is no generated response")
-        try:
-            texts = reference_texts(failure, bench)
-        except ModelError as error:
-            return NoPair(self.name, f"no correct response is known: {error}")
-        if not texts:
-            return NoPair(self.name, f"no correct response is known: {_why_none(bench)}")
         response = read_response(failure.continuations[0], bench)
         if response.missing:
             return NoPair(self.name, response.missing)
-        written = sorted(_written(response, texts, bench), key=lambda ids: -shared_length(ids, response.source.ids))
-        found = [parting for ids in written[:_REFERENCES] for parting in partings(response, ids, bench)]
-        serious = [parting for parting in found if not parting.trivial]
-        if not serious:
-            return NoPair(self.name, f"the response parts from its {len(texts)} references in casing and white space only")
-        return self._rescored(failure, response, serious, bench)
+        try:
+            texts = reference_texts(failure, bench)
+            if texts:
+                return _compared(failure, response, texts, bench)
+            if bench.sibling is not None:
+                return _unlikely(failure, response, bench)
+        except ModelError as error:
+            return NoPair(self.name, f"no correct response is known: {error}")
+        return NoPair(self.name, f"no correct response is known: {_why_none(bench)}")
 
-    def _rescored(self, failure: Failure, response: Response, found: Sequence[Parting], bench: Workbench) -> Contrast | NoPair:
-        judge = ResponseJudge.of(failure, bench)
-        golds = gold_answers(failure, bench)
-        judged = bench.model is not None and not judge.problem()
-        first = found[0]
-        if bench.model is None or not (judged or golds):
-            why = "without a model" if bench.model is None else "nothing here can judge a response"
-            note = f"the first parting from the reference, not re-scored: {why}"
-            return response.pair(self.name, first.place, first.token, response.emitted(first.place, bench), note)
-        spent = 0
-        continuer = Continuer(bench.model, response.source.prompt_ids, response.source.ids, keep=1)
-        for parting in sorted(found, key=lambda one: one.place)[: bench.budget.rollouts]:
-            if continuer.spent.seconds > bench.budget.seconds:
-                break
-            spent += 1
-            why = _matters(parting, response, judge, continuer, golds if not judged or golds else [], judged)
-            if why:
-                note = f"with the reference's token {why}; {spent} partings tried"
-                return response.pair(self.name, parting.place, parting.token, response.emitted(parting.place, bench), note)
-        return NoPair(
-            self.name,
-            f"{spent} of {len(found)} partings from the reference were tried: with its token there the answer neither turns "
-            "right nor becomes more likely",
-        )
+
+def _compared(failure: Failure, response: Response, texts: Sequence[str], bench: Workbench) -> Contrast | NoPair:
+    """The first serious parting from the most alike references that there is evidence for."""
+    written = sorted(_written(response, texts, bench), key=lambda ids: -shared_length(ids, response.source.ids))
+    found = [parting for ids in written[:_REFERENCES] for parting in partings(response, ids, bench)]
+    serious = sorted((parting for parting in found if not parting.trivial), key=lambda one: one.place)
+    if not serious:
+        return NoPair(Reference.name, f"the response parts from its {len(texts)} references in casing and white space only")
+    judge = ResponseJudge.of(failure, bench)
+    problem = "trying its tokens needs the model" if bench.model is None else judge.problem()
+    if problem and bench.sibling is None:
+        return NoPair(Reference.name, f"no parting from the reference can be tried: {problem}")
+    if problem:
+        return _unlikely(failure, response, bench, serious)
+    tried = 0
+    continuer = Continuer(bench.model, response.source.prompt_ids, response.source.ids, keep=1, spent=bench.spent)
+    for parting in serious:
+        if bench.spent.seconds > bench.budget.seconds or bench.spent.rollouts >= bench.budget.rollouts:
+            break
+        right = _turns_right(parting, response, judge, continuer)
+        if right is None:
+            break  # out of time: what it would have come to is not known
+        tried += 1
+        if right:
+            note = f"with the reference's token the model goes on to the right answer; {tried} partings tried"
+            return replace(_pair(response, parting, bench, note), proved=True)
+    if bench.sibling is not None:
+        return _unlikely(failure, response, bench, serious)
+    return NoPair(Reference.name, _tried_in_vain(tried, len(serious), bench))
+
+
+def _turns_right(parting: Parting, response: Response, judge: ResponseJudge, continuer: Continuer) -> bool | None:
+    """Whether the failing model gets it right with the reference's token there; None if its time ran out before the end."""
+    before = response.source.ids[: parting.place]
+    limit = max(judge.limit - parting.place, 1)
+    stopped = judge.after(before)
+    seconds = judge.bench.budget.seconds
+    [row] = continuer.continue_from(parting.place, [parting.token], limit, judge.ends, stopped, seconds)
+    if continuer.goes_on(row, limit, judge.ends, stopped):
+        return None
+    return bool(judge.right((*before, *row)))
+
+
+def _unlikely(
+    failure: Failure, response: Response, bench: Workbench, found: Sequence[Parting] | None = None
+) -> Contrast | NoPair:
+    """The first of the partings (or of all places) whose token is none of the ten that the sibling ranks highest there."""
+    assert bench.sibling is not None
+    places = (
+        range(response.token_at(response.start), response.token_at(response.end)) if found is None else [p.place for p in found]
+    )
+    places = [place for place in places if place < len(response.tokens.spans) and response.tokens.piece(place).strip()]
+    beginnings = [response.tokens.text[: response.tokens.spans[place][0]] for place in places]
+    for place, likely in zip(places, bench.sibling.likely(failure, beginnings), strict=True):
+        taken = response.tokens.piece(place)
+        if not likely or any(_agree(taken, other) for other in likely):
+            continue
+        chosen = [parting for parting in found or () if parting.place == place]
+        ids = [chosen[0].token] if chosen else continue_with(response.before(place), likely[0], bench.tokenizer)[:1]
+        if ids and ids[0] != response.source.ids[place]:
+            note = f"{taken!r} is none of the ten tokens that {bench.sibling.name} ranks highest there (first: {likely[0]!r})"
+            return _pair(response, Parting(place, ids[0], False), bench, note)
+    return NoPair(
+        Reference.name, f"each of {len(places)} tokens looked at is among the ten that {bench.sibling.name} ranks highest"
+    )
+
+
+def _agree(taken: str, other: str) -> bool:
+    """Whether two tokens (of two vocabularies) say the same as far as the shorter goes; their casing and space aside."""
+    one, two = taken.strip().lower(), other.strip().lower()
+    return bool(one and two) and (one.startswith(two) or two.startswith(one))
+
+
+def _pair(response: Response, parting: Parting, bench: Workbench, note: str) -> Contrast:
+    return response.pair(Reference.name, parting.place, parting.token, response.emitted(parting.place, bench), note)
+
+
+def _tried_in_vain(tried: int, count: int, bench: Workbench) -> str:
+    if not tried:
+        budget = f"{bench.budget.rollouts} rollouts, {bench.budget.seconds:g} seconds"
+        return f"none of {count} partings from the reference was tried to its end within the failure's budget ({budget})"
+    return f"{tried} of {count} partings from the reference were tried: with its token there the answer does not turn right"
 
 
 def reference_texts(failure: Failure, bench: Workbench) -> list[str]:
@@ -151,37 +208,3 @@ def _trivial(response: Response, place: int, wanted: Sequence[int], bench: Workb
     given = "".join(response.tokens.text[start:].lower().split())
     plain = "".join(said.lower().split())
     return bool(plain) and given.startswith(plain)
-
-
-def _matters(
-    parting: Parting, response: Response, judge: ResponseJudge, continuer: Continuer, golds: Sequence[str], judged: bool
-) -> str:
-    """What the reference's token changes, in words; empty if nothing."""
-    before = response.source.ids[: parting.place]
-    limit = max(judge.limit - parting.place, 1)
-    [row] = continuer.continue_from(
-        parting.place,
-        [parting.token],
-        limit,
-        judge.ends,
-        judge.after(before),
-        judge.bench.budget.seconds,
-    )
-    if judged and judge.right((*before, *row)):
-        return "the model goes on to the right answer"
-    taken = response.emitted(parting.place, judge.bench)
-    if not golds or taken is None:
-        return ""
-    rise = _likely(response, parting, parting.token, golds[0], judge.bench)
-    rise -= _likely(response, parting, taken, golds[0], judge.bench)
-    return f"the right answer is {math.exp(min(rise, 50)):.1f} times as likely" if rise >= _RISE else ""
-
-
-def _likely(response: Response, parting: Parting, token: int, gold: str, bench: Workbench) -> float:
-    """Σ log p of the gold answer, announced as the task's profile says, right after ``token`` (nats)."""
-    prefix = (*response.before(parting.place), token)
-    marker = next(iter(bench.profile.answer.markers), "Answer:")
-    announced = (*prefix, *continue_with(prefix, f"\n{marker}", bench.tokenizer))
-    ids = continue_with(announced, f" {gold}", bench.tokenizer)
-    scorer = bench.scorer
-    return scorer.log_probability(announced, ids) if scorer is not None and ids else 0.0

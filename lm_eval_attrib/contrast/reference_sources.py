@@ -13,6 +13,7 @@ from ..evaluation.samples_files import read_samples
 from ..records import Failure, digest
 from ..store.database import Store
 from .other_model import OtherModel
+from .workbench import Sibling
 
 #: What the beginning of a run_id is written after.
 RUN = "run:"
@@ -20,10 +21,14 @@ RUN = "run:"
 
 @dataclass(frozen=True)
 class References:
-    """Responses by failure: ``accepted`` are right, ``proposed`` may be (the task's own metric has yet to be asked)."""
+    """Responses by failure: ``accepted`` are right, ``proposed`` may be (the task's own metric has yet to be asked).
+
+    ``sibling`` is the model that proposes them.
+    """
 
     accepted: Lookup | None = None
     proposed: Lookup | None = None
+    sibling: Sibling | None = None
 
 
 def open_references(value: str | None, database: Path, store: Store | None = None) -> References:
@@ -47,7 +52,8 @@ def open_references(value: str | None, database: Path, store: Store | None = Non
             return References(accepted_in(opened, run))
     if _holds_samples(Path(value)):
         return References(lookup(value))
-    return References(proposed=OtherModel(value))
+    other = OtherModel(value)
+    return References(proposed=other, sibling=other)
 
 
 def in_database(value: str | None) -> bool:

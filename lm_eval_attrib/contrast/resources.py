@@ -92,6 +92,7 @@ class Benches:
                 judge=self.judge,
                 reference=found.references.accepted,
                 proposed=found.references.proposed,
+                sibling=found.references.sibling,
                 annotations=found.annotations,
                 panel=found.panel,
                 strategies=self.settings.contrast,

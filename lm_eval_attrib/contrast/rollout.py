@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from ..records import Contrast, Failure, NoPair
 from .response.gold import gold_answers
@@ -62,13 +62,17 @@ class Rollout:
         problem = judge.problem()
         if problem:
             return NoPair(self.name, problem)
-        continuer = Continuer(bench.model, response.source.prompt_ids, response.source.ids, ALTERNATIVES + 1)
+        continuer = Continuer(bench.model, response.source.prompt_ids, response.source.ids, ALTERNATIVES + 1, bench.spent)
         trial = search(response, judge, continuer)
         told = _told(trial, continuer)
+        if not trial.tried:
+            budget = f"{bench.budget.rollouts} rollouts, {bench.budget.seconds:g} seconds"
+            return NoPair(self.name, f"no alternative was tried to its end within the failure's budget ({budget}): {told}")
         if not trial.turned:
             return NoPair(self.name, f"no alternative turned the answer right: {told}")
         best = trial.best
-        return response.pair(self.name, best.place, best.token, response.emitted(best.place, bench), told)
+        found = response.pair(self.name, best.place, best.token, response.emitted(best.place, bench), told)
+        return replace(found, proved=True)
 
 
 def search(response: Response, judge: ResponseJudge, continuer: Continuer) -> Trial:
@@ -133,8 +137,8 @@ def _golden(response: Response, judge: ResponseJudge) -> list[int]:
 
 def _told(trial: Trial, continuer: Continuer) -> str:
     spent = continuer.spent
-    share = len(trial.turned) / trial.tried if trial.tried else 0.0
-    return (
-        f"{spent.rollouts} rollouts of {spent.tokens} tokens in all; "
-        f"{len(trial.turned)} of {trial.tried} alternatives ({share:.0%}) turned the answer right"
-    )
+    told = f"{spent.rollouts} rollouts of {spent.tokens} tokens in all"
+    if not trial.tried:
+        return told
+    share = len(trial.turned) / trial.tried
+    return f"{told}; {len(trial.turned)} of {trial.tried} alternatives ({share:.0%}) turned the answer right"

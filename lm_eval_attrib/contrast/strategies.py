@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from ..errors import ArgumentError
 from ..records import Contrast, Failure, NoPair
 from .annotations import Annotations
@@ -10,8 +12,11 @@ from .choice import Choice
 from .judge import Judge
 from .prefix import Prefix
 from .reference import Reference
+from .response.no_answer import first_answered
+from .response.read import read_response
 from .rollout import Rollout
 from .strategy import Strategy
+from .trial.spent import Spent
 from .workbench import Workbench
 
 #: Every strategy by its name.
@@ -23,9 +28,15 @@ STRATEGIES: dict[str, Strategy] = {
 def find_pair(failure: Failure, bench: Workbench) -> Contrast | NoPair:
     """The pair of the first strategy that finds one, in the order of the settings or the profile; or every reason.
 
+    A response that holds no answer is not searched: what it came to an end by is told (``NoPair.answered`` is false).
+
     Raises:
         ArgumentError: A strategy's name is not known.
     """
+    without = _without_answer(failure, bench)
+    if without:
+        return NoPair("answer", without, answered=False)
+    bench = replace(bench, spent=Spent())  # one account and one clock for all strategies of the failure
     tried: list[NoPair] = []
     for name in strategy_order(failure, bench):
         if name not in STRATEGIES:
@@ -38,6 +49,15 @@ def find_pair(failure: Failure, bench: Workbench) -> Contrast | NoPair:
         return tried[0]
     reasons = "; ".join(f"{no.strategy}: {no.reason}" for no in tried)
     return NoPair("+".join(no.strategy for no in tried), reasons or "no strategy was to be tried")
+
+
+def _without_answer(failure: Failure, bench: Workbench) -> str:
+    """Why a generated failure has no answer that could have been wrong; empty where it has one, or a person marked a token."""
+    if failure.output_type != "generate_until" or not failure.continuations or failure.failure_id in bench.annotations:
+        return ""
+    if bench.part == "thinking":
+        return ""
+    return first_answered(failure, [read_response(source, bench) for source in failure.continuations], bench)
 
 
 def strategy_order(failure: Failure, bench: Workbench) -> tuple[str, ...]:

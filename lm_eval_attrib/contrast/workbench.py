@@ -12,6 +12,7 @@ from ..prompt.profiles import TaskProfile
 from ..prompt.spans import Tokenizer
 from ..records import Failure
 from .trial.scorer import Scorer
+from .trial.spent import Spent
 
 #: Scores a new response to a failure's document with the task's own metric; None where it cannot.
 ScoreResponse = Callable[[Failure, str], "bool | None"]
@@ -32,6 +33,16 @@ class Ballot:
     index: int | None
     instead: tuple[str, ...]
     note: str
+
+
+class Sibling(Protocol):
+    """Another model that says what it would have written at each place of a failing response."""
+
+    name: str
+
+    def likely(self, failure: Failure, places: Sequence[str]) -> Sequence[Sequence[str]]:
+        """The texts of the ten tokens it ranks highest after the prompt and each of ``places`` (beginnings of the response)."""
+        ...
 
 
 class JudgePanel(Protocol):
@@ -56,6 +67,7 @@ class Workbench:
     """Everything a strategy may use beside the failure itself. Only the tokenizer is always there.
 
     ``reference`` gives responses that are right, ``proposed`` such as may be: the task's metric is asked about them.
+    ``sibling`` says what another model would have written at a place. ``spent`` is one failure's account, for all strategies.
     ``strategies`` overrides the profile's order. ``target`` overrides which part of a thinking model's response is searched.
     """
 
@@ -65,13 +77,14 @@ class Workbench:
     judge: ScoreResponse | None = None
     reference: Lookup | None = None
     proposed: Lookup | None = None
+    sibling: Sibling | None = None
     annotations: Mapping[str, Annotation] = field(default_factory=dict)
     panel: JudgePanel | None = None
     strategies: tuple[str, ...] = ()
     budget: Budget = field(default_factory=Budget)
     seed: int = 1234
     target: str = ""
-    options: Mapping[str, Any] = field(default_factory=dict)
+    spent: Spent = field(default_factory=Spent)
 
     @property
     def scorer(self) -> Scorer | None:

@@ -13,9 +13,6 @@ from ..store.load import find_run
 from .judgement import JudgedTask
 from .task import Request
 
-#: Correct responses known for a failure's document (another model's accepted response), as texts.
-Lookup = Callable[[Failure], Sequence[str]]
-
 #: Correct responses known for a failure's document (an accepted response of another run), as texts.
 Lookup = Callable[[Failure], Sequence[str]]
 

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 from ..errors import SamplesError
 from ..records import Continuation, Failure, OutputType, failure_id
-from .gold import accepted_texts, correct_choices, labelled_choices
+from .gold import correct_choices, gold_texts, labelled_choices
 from .judgement import Judgement
 from .metric import Criterion, as_number
 from .normalisation import normalised
@@ -127,7 +127,7 @@ def _generated(task: EvaluatedTask, criterion: Criterion, document: Document, pl
     extracted = as_text(filtered[place]) if place < len(filtered) else None
     response = _judged_response(request.responses, extracted)
     continuation, ids = encoder.generated_continuation(context, arguments if isinstance(arguments, Mapping) else {}, response)
-    golds = accepted_texts(task.target(document), task.choices(document))
+    golds = gold_texts(task.target(document), task.choices(document))
     return Answers(
         "generate_until", context, extracted if extracted is not None else response, golds, (continuation,),
         extracted=extracted, ids=ids,
@@ -157,7 +157,7 @@ def _multiple_choice(task: EvaluatedTask, criterion: Criterion, judgement: Judge
     )
     known = task.choices(document)
     texts = list(known) if known is not None and len(known) == len(conditional) else [one.text.strip() for one in scored]
-    chosen = _chosen(criterion.metric, [a[0] if a else None for a in answers], texts)
+    chosen = chosen_choice(criterion.metric, [a[0] if a else None for a in answers], texts)
     # A value between 0 and 1 is probability on all right choices together: more than the one that the target names.
     labelled = labelled_choices(document.doc, texts) if 0 < (judgement.value or 0) < 1 else None
     correct = correct_choices(task.target(document), texts) if labelled is None else labelled
@@ -166,14 +166,14 @@ def _multiple_choice(task: EvaluatedTask, criterion: Criterion, judgement: Judge
         "multiple_choice",
         conditional[shown].arguments[0],
         texts[chosen] if chosen is not None else "",
-        tuple(texts[place] for place in correct) or accepted_texts(task.target(document), ()),
+        tuple(texts[place] for place in correct) or gold_texts(task.target(document), ()),
         scored,
         chosen,
         correct,
     )
 
 
-def _chosen(metric: str, scores: Sequence[float | None], texts: Sequence[str]) -> int | None:
+def chosen_choice(metric: str, scores: Sequence[float | None], texts: Sequence[str]) -> int | None:
     """The choice the metric takes as the model's: the first of the highest (per character or byte, or less its own prior)."""
     if any(score is None for score in scores):
         return None

@@ -47,7 +47,7 @@ def labelled_choices(doc: Any, texts: Sequence[str]) -> tuple[int, ...] | None:
     return None
 
 
-def accepted_texts(target: Any, choices: Sequence[str] | None) -> tuple[str, ...]:
+def gold_texts(target: Any, choices: Sequence[str] | None) -> tuple[str, ...]:
     """The accepted answers as texts: numbers are indices where there are choices, and answers where there are none.
 
     None, an empty text and a mapping (a task's own record, which no response is compared with as text) give none.

@@ -16,7 +16,7 @@ from .failures import answer_of
 from .gold import Source, Vote, all_one_number, digits_are_texts, logged_gold
 from .metric import as_number, like_accuracy
 from .samples_files import LeftOut, Sample, check_sample
-from .task import Document, Request
+from .task import Document, EvaluatedTask, Request
 
 #: What lm_eval writes of a sample beside its metrics.
 FIELDS = {
@@ -220,6 +220,8 @@ class SampledTask:
     filters: list[str] = field(default_factory=list)
     targets: dict[int, Any] = field(default_factory=dict)
     problem: str = ""
+    #: The task made again from its definition, which can score other answers; None where it is not at hand.
+    definition: EvaluatedTask | None = None
     #: By metric; None where neither the evaluation's results nor the metric's name say it.
     higher_is_better: Mapping[str, Any] = field(default_factory=dict)
     #: The task's configuration, where the evaluation's results hold it.
@@ -281,5 +283,13 @@ class SampledTask:
         return {"source": "samples", **({"generation": generation} if generation else {})}
 
     def rescore(self, document: Document, filter_name: str, response: str) -> Mapping[str, Any] | None:
-        """Not possible: the task itself is not at hand."""
-        return None
+        """As the task's definition scores it; None where that is not at hand."""
+        return None if self.definition is None else self.definition.rescore(document, filter_name, response)
+
+    def refilter(self, document: Document, filter_name: str, responses: Sequence[Any]) -> list[Any] | None:
+        """As the task's definition filters them; None where that is not at hand."""
+        return None if self.definition is None else self.definition.refilter(document, filter_name, responses)
+
+    def score(self, document: Document, filter_name: str, filtered: Sequence[Any]) -> Mapping[str, Any] | None:
+        """As the task's definition scores it; None where that is not at hand."""
+        return None if self.definition is None else self.definition.score(document, filter_name, filtered)

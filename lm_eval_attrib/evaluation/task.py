@@ -85,3 +85,11 @@ class EvaluatedTask(Protocol):
     def rescore(self, document: Document, filter_name: str, response: str) -> Mapping[str, Any] | None:
         """The task's metrics for another response to the document; None where that is not possible or not allowed."""
         ...
+
+    def refilter(self, document: Document, filter_name: str, responses: Sequence[Any]) -> list[Any] | None:
+        """What a filter makes of other responses, one a request; None where that is not possible or not allowed."""
+        ...
+
+    def score(self, document: Document, filter_name: str, filtered: Sequence[Any]) -> Mapping[str, Any] | None:
+        """The task's metrics for other filtered responses, one a request; None where that is not possible or not allowed."""
+        ...

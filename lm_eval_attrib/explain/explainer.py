@@ -20,7 +20,7 @@ from ..prompt.profiles import TaskProfile
 from ..prompt.segments import relevant_segments, segment_tokens
 from ..prompt.spans import Tokenizer, decode, token_text
 from ..prompt.words import words
-from ..records import Contrast, Explanation, Failure, NoPair, digest
+from ..records import Contrast, Explanation, Failure, NoPair, Status, digest
 from ..settings import Settings
 from . import to_records as recording
 from .sample import prompt_tokens
@@ -117,7 +117,9 @@ class Explainer:
             contrast = self._pairs.get(failure.failure_id) or find_pair(failure, self._benches.of(failure.task))
             if isinstance(contrast, NoPair):
                 reason = f"{contrast.strategy}: {contrast.reason}"
-                return Explanation(failure, "no pair", reason=reason, seconds=time.perf_counter() - started)
+                status: Status = "no pair" if contrast.answered else "no answer"
+                reason = reason if contrast.answered else contrast.reason
+                return Explanation(failure, status, reason=reason, seconds=time.perf_counter() - started)
             contrast = self._under_objective(failure, contrast)
             return _Found(failure, contrast, recording.pair_of(contrast), time.perf_counter() - started)
         except Exception as error:
@@ -132,7 +134,7 @@ class Explainer:
             note = "one position is explained: only choices have a right continuation to set against the wrong one"
             return replace(contrast, note="; ".join(part for part in (contrast.note, note) if part))
         if wanted == "sequence":
-            return replace(as_sequence(contrast, failure, 0.0), note=contrast.note)
+            return as_sequence(contrast)
         return replace(contrast, objective=wanted)
 
     # --- the attribution -----------------------------------------------------------------------------------------

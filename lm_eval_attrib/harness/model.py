@@ -11,6 +11,8 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import torch
+from lm_eval.api.instance import Instance
+from lm_eval.api.model import CacheHook
 from lm_eval.models.huggingface import HFLM
 from lm_eval.models.utils import normalize_gen_kwargs
 
@@ -110,7 +112,7 @@ class AttribHFLM(HFLM):  # type: ignore[misc]
             answer: Log-likelihood (nats) and whether greedy decoding gives the continuation.
         """
         known = self.scored.pair(context, continuation) if self.scored is not None else None
-        prompt, ids = known if known is not None else self._encode(context, continuation)
+        prompt, ids = known if known is not None else self.encoded(context, continuation)
         room = max(self.max_length + 1 - len(ids), 0)
         cut = max(len(prompt) - room, 0)
         return Continuation(
@@ -123,7 +125,7 @@ class AttribHFLM(HFLM):  # type: ignore[misc]
             cut=cut,
         )
 
-    def _encode(self, context: str, continuation: str) -> tuple[Ids, Ids]:
+    def encoded(self, context: str, continuation: str) -> tuple[Ids, Ids]:
         """The ids ``loglikelihood`` would score: its own code, stopped before the model is called."""
         self._probe = []
         try:
@@ -182,6 +184,21 @@ class AttribHFLM(HFLM):  # type: ignore[misc]
         if whole[: len(head)] == head:
             return tuple(whole[len(head) :])
         return tuple(self.tok_encode(response, add_special_tokens=False))
+
+    def respond(self, kind: str, arguments: Sequence[tuple[str, Any]]) -> list[Any]:
+        """Answers to further requests of a kind, got as the evaluation got its own; their ids are not kept.
+
+        Args:
+            arguments: of each request: the context, and the continuation or the generation arguments.
+        """
+        kept, self.scored = self.scored, None
+        hook: Any = self.cache_hook
+        self.cache_hook: Any = CacheHook(None)
+        try:
+            instances = [Instance(kind, {}, given, place) for place, given in enumerate(arguments)]
+            return list(getattr(self, kind)(instances, disable_tqdm=True))
+        finally:
+            self.scored, self.cache_hook = kept, hook
 
     def explains(self) -> bool:
         """Whether this process explains failures: of several that evaluate the same documents, one does."""

@@ -11,7 +11,8 @@ from typing import Any
 
 from ..errors import SeamError
 from ..evaluation.task import Document, Request
-from .task_adapter import TaskAdapter, adapter_for, version
+from .task_adapter import TaskAdapter
+from .versions import adapter_for, version
 
 log = logging.getLogger(__name__)
 
@@ -158,6 +159,28 @@ class ObservedTask:
 
         None for a task that runs a model's code, unless the evaluation was confirmed to.
         """
-        if getattr(self.task, "UNSAFE_CODE", False) and not self.arguments.get("confirm_run_unsafe_code"):
+        place = next((i for i, request in enumerate(document.requests) if request.kind == "generate_until"), None)
+        if place is None or filter_name not in document.filtered:
             return None
-        return self.adapter.rescore(document, filter_name, response)
+        fresh = self.refilter(document, filter_name, [response], [document.requests[place]])
+        if fresh is None:
+            return None
+        filtered = list(document.filtered[filter_name])
+        filtered[place] = fresh[0]
+        return self.score(document, filter_name, filtered)
+
+    def refilter(
+        self, document: Document, filter_name: str, responses: Sequence[Any], requests: Sequence[Request] | None = None
+    ) -> list[Any] | None:
+        """What the task's filter makes of other responses to ``requests`` (by default all of the document's)."""
+        asked = document.requests if requests is None else requests
+        return None if self._runs_code else self.adapter.refilter(document, filter_name, responses, asked)
+
+    def score(self, document: Document, filter_name: str, filtered: Sequence[Any]) -> Mapping[str, Any] | None:
+        """The metrics that the task's own scoring gives, which is handed a list of its own."""
+        return None if self._runs_code else self.adapter.score(document, filter_name, list(filtered))
+
+    @property
+    def _runs_code(self) -> bool:
+        """Whether scoring runs a model's code, and nobody confirmed that."""
+        return bool(getattr(self.task, "UNSAFE_CODE", False)) and not self.arguments.get("confirm_run_unsafe_code")

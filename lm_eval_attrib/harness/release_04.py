@@ -14,7 +14,7 @@ from typing import Any
 from lm_eval.api.instance import Instance
 from lm_eval.utils import apply_template
 
-from ..evaluation.task import Document
+from ..evaluation.task import Document, Request
 from .task_adapter import Instances, Metrics, answer_text
 
 
@@ -94,21 +94,25 @@ class Task04:
         """From ``filter_list``."""
         return {chain["name"]: chain["filter"] for chain in self._setting("filter_list") or ()}
 
-    def rescore(self, document: Document, filter_name: str, response: str) -> Mapping[str, Any] | None:
-        """By the filter of that name and ``process_results``."""
+    def refilter(
+        self, document: Document, filter_name: str, responses: Sequence[Any], requests: Sequence[Request]
+    ) -> list[Any] | None:
+        """By the filter of that name."""
         ensemble = next((one for one in self.task._filters if one.name == filter_name), None)
         if ensemble is None:
             return None
-        results = list(document.filtered[filter_name])
-        for place, request in enumerate(document.requests):
-            if request.kind == "generate_until":
-                about = (self._setting("task"), document.doc_id, 1)
-                fresh = Instance(request.kind, document.doc, request.arguments, place, about)
-                fresh.resps.append(response)
-                ensemble.apply([fresh])
-                results[place] = fresh.filtered_resps[filter_name]
-                break
-        metrics = self.task.process_results(document.doc, results)
+        fresh = []
+        for place, (request, response) in enumerate(zip(requests, responses, strict=True)):
+            about = (self._setting("task"), document.doc_id, 1)
+            one = Instance(request.kind, document.doc, request.arguments, place, about)
+            one.resps.append(response)
+            fresh.append(one)
+        ensemble.apply(fresh)
+        return [one.filtered_resps[filter_name] for one in fresh]
+
+    def score(self, document: Document, filter_name: str, filtered: list[Any]) -> Mapping[str, Any] | None:
+        """By ``process_results``, which knows no filter."""
+        metrics = self.task.process_results(document.doc, filtered)
         return metrics if isinstance(metrics, Mapping) else None
 
     def _setting(self, name: str) -> Any:

@@ -9,7 +9,7 @@ from typing import Any
 
 from lm_eval.utils import apply_template
 
-from ..evaluation.task import Document
+from ..evaluation.task import Document, Request
 from .task_adapter import Instances, Metrics, answer_text
 
 
@@ -68,15 +68,37 @@ class Task05:
             chain["name"]: [{**step, **(step.get("kwargs") or {})} for step in chain.get("filter") or ()] for chain in chains
         }
 
-    def rescore(self, document: Document, filter_name: str, response: str) -> Mapping[str, Any] | None:
-        """By the scorer of that name: its filter, and the task's ``process_results`` or the scorer's own metrics."""
-        scorer = next((one for one in self.task.scorers if one.name == filter_name), None)
-        asked = next((one for one in self.task.instances if one.doc is document.doc), None)
-        if scorer is None or asked is None or len(document.requests) != 1:
+    def refilter(
+        self, document: Document, filter_name: str, responses: Sequence[Any], requests: Sequence[Request]
+    ) -> list[Any] | None:
+        """By the filter of the scorer of that name."""
+        scorer = self._scorer(filter_name)
+        fresh = [replace(one, resps=[], filtered_resps={}) for one in self._asked(document, requests)]
+        if scorer is None or len(fresh) != len(requests):
             return None
-        fresh = replace(asked, resps=[response], filtered_resps={})
-        scorer.apply_filter([fresh])
-        metrics = self.task.process_results(document.doc, list(fresh.filtered_resps[filter_name]))
+        for one, response in zip(fresh, responses, strict=True):
+            one.resps.append(response)
+        scorer.apply_filter(fresh)
+        return [self.filtered(one, filter_name) for one in fresh]
+
+    def score(self, document: Document, filter_name: str, filtered: list[Any]) -> Mapping[str, Any] | None:
+        """By the task's ``process_results`` where it has one of its own, else by the scorer of that name."""
+        scorer = self._scorer(filter_name)
+        asked = self._asked(document, document.requests)
+        if scorer is None or len(asked) != len(filtered):
+            return None
+        kept = [value if isinstance(value, list) else [value] for value in filtered]
+        metrics = self.task.process_results(document.doc, [one for values in kept for one in values])
         if metrics is None:
-            metrics = scorer.reduce(scorer.score_instances({fresh.doc_id: [fresh]}))[fresh.doc_id]
+            fresh = [replace(one, filtered_resps={filter_name: values}) for one, values in zip(asked, kept, strict=True)]
+            doc_id = fresh[0].doc_id
+            metrics = scorer.reduce(scorer.score_instances({doc_id: fresh}))[doc_id]
         return metrics if isinstance(metrics, Mapping) else None
+
+    def _scorer(self, filter_name: str) -> Any:
+        return next((one for one in self.task.scorers if one.name == filter_name), None)
+
+    def _asked(self, document: Document, requests: Sequence[Request]) -> list[Any]:
+        """The instances that the requests were made of: they know the target and how metrics are to be called."""
+        mine = [one for one in self.task.instances if one.doc is document.doc]
+        return [one for request in requests for one in mine if one.args is request.arguments or one.args == request.arguments]

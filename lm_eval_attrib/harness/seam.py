@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 
 from ..errors import SeamError
 from .observed_task import ObservedTask
-from .task_adapter import KNOWN, check_version
+from .versions import KNOWN, check_version
 
 log = logging.getLogger(__name__)
 

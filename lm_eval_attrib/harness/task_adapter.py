@@ -1,19 +1,17 @@
 """What is used of lm_eval's task objects, as one protocol: a small adapter a version is behind it, and nothing else differs.
 
 :mod:`.release_04` is for 0.4.12 and later 0.4 releases, :mod:`.release_05` for the development of 0.5.
+:mod:`.versions` chooses.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
-from importlib import import_module, metadata
 from typing import Any, Protocol
 
-from ..errors import SeamError
-from ..evaluation.task import Document
+from ..evaluation.task import Document, Request
 
-KNOWN = "Known to work are lm-eval 0.4.12, 0.4.13 and the development version 0.5.0.dev1."
 #: Instances of lm_eval by document, each document's in the order of its requests.
 Instances = Mapping[int, Sequence[Any]]
 #: filter → metric → value.
@@ -63,46 +61,15 @@ class TaskAdapter(Protocol):
         """Filter → its steps, each with its parameters."""
         ...
 
-    def rescore(self, document: Document, filter_name: str, response: str) -> Mapping[str, Any] | None:
-        """The task's metrics for another response, by its own filters and scoring; None where that cannot be done."""
+    def refilter(
+        self, document: Document, filter_name: str, responses: Sequence[Any], requests: Sequence[Request]
+    ) -> list[Any] | None:
+        """What a filter makes of other responses, one to each of ``requests``; None where there is no such filter."""
         ...
 
-
-def version() -> str:
-    """The installed lm_eval's."""
-    return metadata.version("lm_eval")
-
-
-def check_version() -> None:
-    """Raise :class:`SeamError` unless there is an adapter for the installed lm_eval's tasks."""
-    kind = getattr(import_module("lm_eval.api.task"), "Task", None)
-    if kind is None or not (_is_05(kind) or _is_04(kind)):
-        raise SeamError(f"lm-eval {version()} has tasks of a kind that is not known. {KNOWN}")
-
-
-def adapter_for(task: Any) -> TaskAdapter:
-    """The adapter for a task object.
-
-    Raises:
-        SeamError: it is of no known kind.
-    """
-    if _is_05(task):
-        from .release_05 import Task05
-
-        return Task05(task)
-    if _is_04(task):
-        from .release_04 import Task04
-
-        return Task04(task)
-    raise SeamError(f"lm-eval {version()} has a task of the kind {type(task).__name__}, which is not known. {KNOWN}")
-
-
-def _is_05(task: Any) -> bool:
-    return callable(getattr(task, "process_instances", None)) and hasattr(task, "scorers")
-
-
-def _is_04(task: Any) -> bool:
-    return callable(getattr(task, "process_results", None)) and callable(getattr(task, "apply_filters", None))
+    def score(self, document: Document, filter_name: str, filtered: list[Any]) -> Mapping[str, Any] | None:
+        """The task's metrics for other filtered responses, one a request; None where that cannot be done."""
+        ...
 
 
 def answer_text(found: Any, template: Any, fields: Sequence[str], filled: str | None) -> Any:

@@ -84,7 +84,8 @@ def find_blocks(model: nn.Module) -> tuple[str, nn.ModuleList]:
             "for the scores alone use --model hf."
         )
     text = config.get_text_config() if config is not None and hasattr(config, "get_text_config") else config
-    depth = getattr(text, "num_hidden_layers", None)
+    # An encoder-decoder's decoder by itself counts its encoder's blocks as its hidden layers.
+    depth = getattr(text, "decoder_layers", None) or getattr(text, "num_hidden_layers", None)
     lists = [(name, module) for name, module in model.named_modules() if isinstance(module, nn.ModuleList) and len(module)]
     fitting = [(name, module) for name, module in lists if depth is None or len(module) == depth]
     # A list inside another list's blocks (experts, norms a head) has a longer name than the list of blocks itself.

@@ -10,11 +10,12 @@ from torch import Tensor
 from torch.autograd.graph import GradientEdge
 
 from ..mixers.edges import BlockEdges
-from ..mixers.mixing import Mixing, heads_first, linear_part
+from ..mixers.mixing import Mixing
 from ..mixers.observer import BlockObserver
 from ..sweep.sweep import relevance_of
 from ..sweep.visitor import LocalGraph, Pulled
 from .attribution_graph import AttributionGraph, sink, subgraph
+from .building import Builder, Learnt, received
 from .pruning import KeptEdges, pruned_edges
 from .request import GraphRequest
 from .units import Units, largest_units
@@ -36,14 +37,12 @@ class _Collected:
 class _Seen:
     """One block's by-products with their gradients, for every prompt of the batch.
 
-    ``calls`` pairs each mixing call with the gradients at its sources; ``parts`` are the linear parts of what entered it, none
-    where no bias adds anything.
+    ``calls`` pairs each mixing call with the gradients at its sources.
     """
 
     calls: list[tuple[Mixing, Sequence[Tensor | None]]]
     neurons: tuple[Tensor, Tensor] | None
     middle: tuple[Tensor, Tensor] | None
-    parts: list[Sequence[Tensor]]
 
 
 class GraphVisitor:
@@ -53,14 +52,13 @@ class GraphVisitor:
         request: What to build.
         rule: ``attnlrp`` or ``cplrp``.
         lengths: Number of tokens of each prompt in the batch.
-        biased: For each block, whether biases add to keys or values; found out once a model and kept by the engine.
+        learnt: What earlier graphs found out about the model's blocks; kept by the engine.
     """
 
-    def __init__(self, request: GraphRequest, rule: str, lengths: Sequence[int], biased: dict[int, bool]) -> None:
-        self.request, self.rule, self.lengths, self._biased = request, rule, lengths, biased
+    def __init__(self, request: GraphRequest, rule: str, lengths: Sequence[int], learnt: Learnt) -> None:
+        self.request, self.lengths = request, lengths
+        self._builder = Builder(rule, lengths, learnt)
         self._found: dict[tuple[int, int], _Collected] = {}
-        self._linear: list[Sequence[Tensor]] = []
-        self._linear_of: int | None = None  # the block; its graph itself must not be kept alive
 
     # --- the sweep's side ---------------------------------------------------------------------------------------
 
@@ -79,21 +77,31 @@ class GraphVisitor:
         """One block of one turn, for every prompt of the batch."""
         seen = self._with_gradients(pulled)
         relevance = relevance_of(pulled.local.x, pulled.at_input)
-        for prompt, n in enumerate(self.lengths):
-            found = self._found.setdefault((pulled.turn, prompt), _Collected())
-            active = (pulled.at_output[prompt, :n] != 0).any(-1)
+        collected = [self._found.setdefault((pulled.turn, prompt), _Collected()) for prompt in range(len(self.lengths))]
+        for prompt, (found, n) in enumerate(zip(collected, self.lengths, strict=True)):
             if self.request.prune and found.alive is None:
-                found.alive = sink(active)
+                found.alive = sink(received(pulled.at_output[prompt, :n]))
             found.heads.append(self._heads(seen, prompt, n, found.alive))
             found.neurons.append(self._neurons(seen, prompt, n, found.alive))
             found.middles.append(None if seen.middle is None else relevance_of(*seen.middle)[prompt, :n].cpu())
-            if self.request.edges:
-                calls = [
-                    call.of_prompt(gradients, parts, prompt, n, self.rule)
-                    for (call, gradients), parts in zip(seen.calls, seen.parts, strict=True)
-                ]
-                edges = BlockEdges([call for call in calls if call is not None], relevance[prompt, :n], active)
+        if self.request.edges:
+            rows = [
+                torch.ones(n, dtype=torch.bool, device=relevance.device) if found.alive is None else found.alive
+                for found, n in zip(collected, self.lengths, strict=True)
+            ]
+            at_sources = [gradients for _, gradients in seen.calls]
+            built = self._builder.edges(pulled, _observed(pulled.local), at_sources, relevance, rows)
+            for found, edges in zip(collected, built, strict=True):
                 self._keep(found, edges)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a reader of these graphs must know."""
+        packed = sorted(block for block, closed in self._builder.learnt.closed.items() if not closed)
+        if not packed or not self.request.edges:
+            return ()
+        places = ", ".join(map(str, packed))
+        return (f"no closed form holds for the edges of blocks {places}: their rows were computed one by one",)
 
     def collect(
         self, turn: int, prompt: int, layers: Tensor
@@ -124,7 +132,7 @@ class GraphVisitor:
             return None if tensor is None or gradient is None else (tensor, gradient)
 
         neurons, middle = with_gradient(observed.neurons), with_gradient(self._middle(pulled.local))
-        return _Seen(calls, neurons, middle, self._parts(pulled, observed) if self.request.edges else [])
+        return _Seen(calls, neurons, middle)
 
     def _middle(self, local: LocalGraph) -> Tensor | None:
         """The first sum of the block's input with something, unless that is the block's output (a parallel block)."""
@@ -142,32 +150,10 @@ class GraphVisitor:
         found.alive = torch.zeros_like(found.alive)
         found.alive[found.kept[-1][0].to(found.alive.device)] = True
 
-    def _parts(self, pulled: Pulled, observed: BlockObserver) -> list[Sequence[Tensor]]:
-        """For each call the linear parts of what entered it; none where no bias adds anything, so that it is its own."""
-        if self._linear_of != pulled.block:
-            self._linear_of = pulled.block
-            self._linear = self._linear_parts(pulled, observed)
-        return self._linear
-
-    def _linear_parts(self, pulled: Pulled, observed: BlockObserver) -> list[Sequence[Tensor]]:
-        block = pulled.block
-        none: list[Sequence[Tensor]] = [() for _ in observed.calls]
-        tensors = [tensor for call in observed.calls for tensor in call.entering]
-        if self._biased.get(block) is False or not tensors:
-            return none
-        parts = linear_part(tensors, pulled.local.x)
-        if block not in self._biased:
-            self._biased[block] = any(_differs(part, tensor) for part, tensor in zip(parts, tensors, strict=True))
-        if not self._biased[block]:
-            return none
-        waiting = iter(parts)
-        return [[next(waiting) for _ in call.entering] for call in observed.calls]
-
     def _heads(self, seen: _Seen, prompt: int, n: int, rows: Tensor | None) -> Units:
         """Relevance o·u of every head, at the tokens ``rows`` [n] of the kept subgraph (None: at all)."""
-        batch = len(self.lengths)
         parts = [
-            relevance_of(*(heads_first(x, batch)[prompt, :, :n] for x in (call.output, gradients[0])))
+            relevance_of(*(call.by_head(x)[prompt, :, :n] for x in (call.output, gradients[0])))
             for call, gradients in seen.calls
             if gradients[0] is not None
         ]
@@ -189,9 +175,3 @@ class GraphVisitor:
 def _observed(local: LocalGraph) -> BlockObserver:
     assert isinstance(local.observer, BlockObserver)
     return local.observer
-
-
-def _differs(part: Tensor, whole: Tensor) -> bool:
-    """Whether the linear part is not the whole, beyond what the dtype's rounding explains."""
-    tolerance = {torch.float64: 1e-9, torch.float32: 1e-4}.get(whole.dtype, 3e-2)
-    return bool((part - whole).abs().max() > tolerance * whole.abs().max())

@@ -11,7 +11,7 @@ from ...errors import ArgumentError
 from ..decoder.decoder import Decoder
 from ..decoder.head import keeps_logits
 from ..decoder.implementation import quiet
-from ..pair import Pair
+from ..pair import Pair, Term, sequence_terms
 from .interventions import Masking, Variant, intervene
 
 #: Tokens of all rows together that run in one forward, on a GPU and elsewhere: more bring no speed (on a CPU they cost some,
@@ -35,7 +35,7 @@ class Probe:
 
     Attributes:
         rows: prompts run so far, a row of a batch each: the cost in forwards of the same prompt. A ``sequence`` pair's plain
-            evaluation takes two passes, so its two passes count as one row.
+            evaluation takes a pass a term, which count as one row together.
 
     Raises:
         ArgumentError: no contrast, or padding.
@@ -67,6 +67,7 @@ class Probe:
         self._decoder = Decoder(model)
         self.batch_tokens = batch_tokens or _BATCH_TOKENS.get(self._decoder.device.type, _BATCH_TOKENS_ELSEWHERE)
         self._keeps_logits = keeps_logits(model)
+        self._unchanged: dict[Term, Tensor] = {}
 
     def __call__(self, variants: Sequence[Variant]) -> Tensor:
         """[variants] Δℓ in nats under each variant, float32 (float64 for a float64 model), on the CPU.
@@ -82,21 +83,39 @@ class Probe:
     def _batch(self, variants: Sequence[Variant]) -> Tensor:
         pair = self.pair
         if pair.objective == "sequence":
-            return self._log_probability(variants, pair.target_ids) - self._log_probability(variants, pair.contrast_ids)
-        logits = self._logits(variants, (), 1)[:, -1]
+            return self._sequence(variants)
+        logits = self._logits(variants, pair.input_ids, 1)[:, -1]
         return (logits[:, pair.target] - logits[:, pair.contrast]).cpu()
 
-    def _log_probability(self, variants: Sequence[Variant], continuation: Sequence[int]) -> Tensor:
-        """[variants] Σ log p of the continuation's ids after the prompt."""
-        if not continuation:
+    def _sequence(self, variants: Sequence[Variant]) -> Tensor:
+        """[variants] what the terms come to; a text that stands alone is not changed with the prompt."""
+        if not self.pair.terms and not (self.pair.target_ids and self.pair.contrast_ids):
             raise ArgumentError("a pair of the objective 'sequence' names both continuations in target_ids and contrast_ids")
-        logits = self._logits(variants, continuation[:-1], len(continuation))
-        ids = torch.tensor(list(continuation), device=logits.device).expand(len(variants), -1)
+        terms = sequence_terms(self.pair)
+        values = torch.stack([self._alone(term, variants) if term.detached else self._after(term, variants) for term in terms])
+        weights = torch.tensor([term.weight for term in terms], dtype=values.dtype)
+        if not self.pair.pooled:
+            return (weights[:, None] * values).sum(0)
+        return values[weights > 0].logsumexp(0) - values[weights < 0].logsumexp(0)
+
+    def _after(self, term: Term, variants: Sequence[Variant]) -> Tensor:
+        """[variants] Σ log p of what the term scores, after the prompt."""
+        return self._log_probability(variants, (*self.pair.input_ids, *term.ids), term.count)
+
+    def _alone(self, term: Term, variants: Sequence[Variant]) -> Tensor:
+        if term not in self._unchanged:
+            self._unchanged[term] = self._log_probability([Variant()], term.ids, term.count)
+        return self._unchanged[term].expand(len(variants))
+
+    def _log_probability(self, variants: Sequence[Variant], text: Sequence[int], scored: int) -> Tensor:
+        """[variants] Σ log p of the last ``scored`` ids of ``text``."""
+        logits = self._logits(variants, text[:-1], scored)
+        ids = torch.tensor(list(text[-scored:]), device=logits.device).expand(len(variants), -1)
         return logits.log_softmax(-1).gather(-1, ids[..., None]).sum((1, 2)).cpu()
 
-    def _logits(self, variants: Sequence[Variant], more: Sequence[int], keep: int) -> Tensor:
-        """[variants, keep, vocabulary] logits at the last ``keep`` positions of the prompt followed by ``more``."""
-        ids = torch.tensor([*self.pair.input_ids, *more], device=self._decoder.device).expand(len(variants), -1)
+    def _logits(self, variants: Sequence[Variant], text: Sequence[int], keep: int) -> Tensor:
+        """[variants, keep, vocabulary] logits at the last ``keep`` positions of ``text``."""
+        ids = torch.tensor(list(text), device=self._decoder.device).expand(len(variants), -1)
         options = {"logits_to_keep": keep} if self._keeps_logits else {}
         changed = intervene(self.model, self._decoder.blocks, variants, masking=self.masking, left_out=self.left_out)
         with torch.no_grad(), quiet(self.model), changed:

@@ -17,8 +17,8 @@ from ...errors import AttribError
 from ..decoder.blocks import BlockCall
 from ..decoder.decoder import Decoder
 from ..decoder.rows import replay_rows
+from ..mixers.known import mixing_sites, ruled
 from ..rules.activations import Activations
-from ..rules.mode import RuleMode
 from ..rules.tables import TABLES
 from .footprint import Footprint, measure, shapes_only
 
@@ -63,6 +63,7 @@ class CostCounter:
         self._model, self._table, self._device = model, TABLES.get(rule), device
         self._known: dict[tuple[int, int], Costs] = {}
         self._replica: Decoder | None = None
+        self._sites = mixing_sites(model)
         try:
             self._replica = Decoder(meta_replica(model))
             self._kinds = _stand_in(self._replica.blocks)
@@ -85,7 +86,7 @@ class CostCounter:
         return self._estimated(tokens, batch)
 
     def _rules(self, replica: Decoder) -> AbstractContextManager[Any]:
-        return nullcontext() if self._table is None else RuleMode(self._table, Activations(), replica.names).active()
+        return nullcontext() if self._table is None else ruled(self._table, Activations(), replica.names, self._sites)
 
     def _counted(self, replica: Decoder, tokens: int, batch: int) -> Costs:
         """Footprints on the meta device; blocks that look alike are counted once."""

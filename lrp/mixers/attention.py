@@ -7,7 +7,7 @@ record of one prompt, :class:`~.attention_edges.HeadTensors`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.autograd.graph import GradientEdge, get_gradient_edge
 
 from .attention_edges import HeadTensors
-from .mixing import Mixing, heads_first, wide
+from .mixing import Mixing, wide
 
 
 @dataclass
@@ -41,11 +41,20 @@ class Fused:
         """Keys and values."""
         return [self.key, self.value]
 
+    def by_head(self, x: Tensor) -> Tensor:
+        """See :class:`~.mixing.Mixing`."""
+        return heads_first(x, self.batch)
+
     def of_prompt(
-        self, gradients: Sequence[Tensor | None], parts: Sequence[Tensor], prompt: int, n: int, rule: str
+        self,
+        gradients: Sequence[Sequence[Tensor | None]],
+        parts: Sequence[Sequence[Tensor]],
+        prompt: int,
+        n: int,
+        rule: str,
     ) -> HeadTensors | None:
         """See :class:`~.mixing.Mixing`."""
-        found = _head_tensors(self, gradients[0], parts, prompt, n, rule)
+        found = _head_tensors(self, gradients, parts, prompt, n, rule)
         if found is not None:
             found.mask = None if self.mask is None else _own_mask(self.mask, prompt, n)
             found.causal = self.causal
@@ -79,31 +88,48 @@ class Eager:
         """Keys and values."""
         return [self.key, self.value]
 
+    def by_head(self, x: Tensor) -> Tensor:
+        """See :class:`~.mixing.Mixing`."""
+        return heads_first(x, self.batch)
+
     def of_prompt(
-        self, gradients: Sequence[Tensor | None], parts: Sequence[Tensor], prompt: int, n: int, rule: str
+        self,
+        gradients: Sequence[Sequence[Tensor | None]],
+        parts: Sequence[Sequence[Tensor]],
+        prompt: int,
+        n: int,
+        rule: str,
     ) -> HeadTensors | None:
         """See :class:`~.mixing.Mixing`."""
-        found = _head_tensors(self, gradients[0], parts, prompt, n, rule)
+        found = _head_tensors(self, gradients, parts, prompt, n, rule)
         if found is not None:
-            batch = self.batch
-            found.probabilities = wide(heads_first(self.probabilities, batch)[prompt, :, :n, :n])
-            if gradients[1] is not None:
-                found.score_gradient = wide(heads_first(gradients[1], batch)[prompt, :, :n, :n])
+            found.probabilities = wide(self.by_head(self.probabilities)[prompt, :, :n, :n])
+            found.score_gradient = [None if at[1] is None else wide(at[1][prompt, :, :n, :n]) for at in gradients]
         return found
 
 
+def heads_first(x: Tensor, batch: int) -> Tensor:
+    """[batch · heads, n, width] or [batch, heads, n, width] as [batch, heads, n, width]."""
+    return x if x.dim() == 4 else x.reshape(batch, -1, *x.shape[-2:])
+
+
 def _head_tensors(
-    call: Fused | Eager, at_output: Tensor | None, parts: Sequence[Tensor], prompt: int, n: int, rule: str
+    call: Fused | Eager,
+    gradients: Sequence[Sequence[Tensor | None]],
+    parts: Sequence[Sequence[Tensor]],
+    prompt: int,
+    n: int,
+    rule: str,
 ) -> HeadTensors | None:
-    if at_output is None:
-        return None
-
     def own(x: Tensor) -> Tensor:
-        return wide(heads_first(x, call.batch)[prompt, :, :n])
+        return wide(x[prompt, :, :n])
 
-    key, value = own(call.key), own(call.value)
-    key_linear, value_linear = map(own, parts) if parts else (key, value)
-    return HeadTensors(own(call.query), key, value, key_linear, value_linear, own(at_output), call.scale, rule)
+    upstream = [own(at[0]) for at in gradients if at[0] is not None]
+    if not upstream:
+        return None
+    query, key, value = (own(call.by_head(x)) for x in (call.query, call.key, call.value))
+    linear = [(own(part[0]), own(part[1])) for part in parts] or [(key, value)]
+    return HeadTensors(query, key, value, linear, upstream, call.scale, rule)
 
 
 def _own_mask(mask: Tensor, prompt: int, n: int) -> Tensor:
@@ -116,11 +142,11 @@ class AttentionWatch:
 
     Args:
         batch: Prompts that run together: eager attention may fold them into its heads.
-        calls: Where to put what is found.
+        found: Called with each.
     """
 
-    def __init__(self, batch: int, calls: list[Mixing]) -> None:
-        self._batch, self._calls = batch, calls
+    def __init__(self, batch: int, found: Callable[[Mixing], None]) -> None:
+        self._batch, self._found = batch, found
         self._product: tuple[Tensor, Tensor, GradientEdge, float] | None = None  # query, keyᵀ, scores, factor
         self._softmax: Tensor | None = None
 
@@ -134,7 +160,7 @@ class AttentionWatch:
         names = ("query", "key", "value", "attn_mask", "dropout_p", "is_causal", "scale", "enable_gqa")
         call = {**dict(zip(names, args, strict=False)), **kwargs}
         query, scale = call["query"], call.get("scale")
-        self._calls.append(
+        self._found(
             Fused(
                 query,
                 call["key"],
@@ -157,7 +183,7 @@ class AttentionWatch:
         if self._softmax is not None and self._product is not None and first.shape[-2:-1] == self._softmax.shape[-2:-1]:
             query, transposed, scores, scale = self._product
             key = transposed.transpose(-1, -2)
-            self._calls.append(Eager(query, key, second, output, scores, first, scale, self._batch))
+            self._found(Eager(query, key, second, output, scores, first, scale, self._batch))
             self._product = self._softmax = None
         elif first.requires_grad and second.requires_grad:
             self._product = (first, second, get_gradient_edge(output), factor)

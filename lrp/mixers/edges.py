@@ -31,6 +31,40 @@ class Tile:
     qk: Tensor
 
 
+@dataclass
+class Band:
+    """Edges to the next tokens by other ways than mixing calls: ``edges`` [width, n], entry [t, j] from token j − t to j.
+
+    A convolution that is all there is (LFM2), or that leads to a query.
+    """
+
+    edges: Tensor
+    heads: int = 0
+
+    def rows(self, rows: Tensor, columns: int, *, summed: bool) -> tuple[Tensor, Tensor]:
+        """See :class:`~.mixing.EdgeSource`; all of it on the value path."""
+        assert summed, "a band belongs to no head"
+        found = self.edges.new_zeros((len(rows), columns))
+        for t in range(1, len(self.edges)):
+            inside = (rows >= t).nonzero().flatten()
+            found[inside, rows[inside] - t] = self.edges[t, rows[inside]]
+        return found, torch.zeros_like(found)
+
+
+@dataclass
+class Packed:
+    """Edges [n, n] that were computed the packed way, one backward a row, where no closed form holds."""
+
+    edges: Tensor
+    heads: int = 0
+
+    def rows(self, rows: Tensor, columns: int, *, summed: bool) -> tuple[Tensor, Tensor]:
+        """See :class:`~.mixing.EdgeSource`; the two paths are not told apart."""
+        assert summed, "the packed way has no heads"
+        found = self.edges[rows, :columns]
+        return found, torch.zeros_like(found)
+
+
 class BlockEdges:
     """The edges of one block for one prompt.
 
@@ -53,8 +87,8 @@ class BlockEdges:
         ov, qk = [], []
         for call in self.calls:
             both = self.relevance.new_zeros((2, call.heads, self.n, self.n))
-            for rows, a, b in self._tiles(call, summed=False):
-                both[0][:, rows, : a.shape[-1]], both[1][:, rows, : b.shape[-1]] = a, b
+            for rows, columns in self._tiles(call.heads) if call.heads else ():
+                both[0][:, rows, :columns], both[1][:, rows, :columns] = call.rows(rows, columns, summed=False)
             ov.append(both[0])
             qk.append(both[1])
         return torch.cat(ov), torch.cat(qk)
@@ -63,12 +97,16 @@ class BlockEdges:
         """Off-diagonal edges in tiles of active rows, heads summed."""
         if not self.calls:
             return
-        (first, *others) = (self._tiles(call, summed=True) for call in self.calls)
-        for rows, ov, qk in first:
-            for other in others:
-                _, more_ov, more_qk = next(other)
-                ov, qk = ov + more_ov, qk + more_qk
-            yield Tile(rows, ov, qk)
+        for rows, columns in self._tiles(max(call.heads for call in self.calls)):
+            yield self.tile(rows, columns)
+
+    def tile(self, rows: Tensor, columns: int) -> Tile:
+        """Edges of every call together, from tokens 0 … columns − 1 to ``rows`` [r]."""
+        ov, qk = self.calls[0].rows(rows, columns, summed=True)
+        for call in self.calls[1:]:
+            more_ov, more_qk = call.rows(rows, columns, summed=True)
+            ov, qk = ov + more_ov, qk + more_qk
+        return Tile(rows, ov, qk)
 
     def diagonal(self, column_sums: Tensor) -> Tensor:
         """[n] what stays on the token: its relevance less what left for other tokens (``column_sums`` [n])."""
@@ -90,17 +128,15 @@ class BlockEdges:
         whole.diagonal().copy_(self.diagonal(whole.sum(0)))
         return whole, ov, qk
 
-    # --- one mixing call ----------------------------------------------------------------------------------------
-
-    def _tiles(self, call: EdgeSource, summed: bool) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    def _tiles(self, heads: int) -> Iterator[tuple[Tensor, int]]:
+        """Active rows in tiles, and how many columns each has: a decoder sees nothing later, whatever a mask says so."""
         limit = TILE_ELEMENTS.get(self.relevance.device.type, TILE_ELEMENTS_ELSEWHERE)
         active = self.active.nonzero().flatten()
         start = 0
         while start < len(active):
             # Rows are ordered, so a causal tile ends at its last row; a tile's own width decides how many rows it takes.
             first = int(active[start])
-            size = max(1, limit // (call.heads * max(first + 1, 64)))
+            size = max(1, limit // (max(1, heads) * max(first + 1, 64)))
             rows = active[start : start + size]
             start += size
-            # A decoder sees nothing later, whatever mask says so.
-            yield rows, *call.rows(rows, int(rows[-1]) + 1, summed=summed)
+            yield rows, int(rows[-1]) + 1

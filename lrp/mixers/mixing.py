@@ -6,7 +6,8 @@ only the two protocols here.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from typing import Protocol
 
 import torch
@@ -19,14 +20,19 @@ class EdgeSource(Protocol):
 
     @property
     def heads(self) -> int:
-        """Number of heads."""
+        """Number of heads; 0 for what belongs to none."""
 
     def rows(self, rows: Tensor, columns: int, *, summed: bool) -> tuple[Tensor, Tensor]:
         """OV and QK edges from tokens 0 … columns − 1 to tokens ``rows`` [r]: [r, columns], or [heads, r, columns]."""
 
 
 class Mixing(Protocol):
-    """One mixing call in a block's forward: tensors of its autograd graph, [batch, heads, n, width]."""
+    """One mixing call in a block's forward: tensors of its autograd graph.
+
+    Convolutions in the block carry a token's values to the next ones before they are mixed, and what was mixed to the next ones
+    afterwards. So what is asked for each prompt comes with shifts: ``parts[t]`` at position m is what token m − t put in, and
+    ``gradients[s]`` at position m is what the output at token m + s asked for. Without convolutions there is one of each.
+    """
 
     @property
     def output(self) -> Tensor:
@@ -38,20 +44,28 @@ class Mixing(Protocol):
 
     @property
     def entering(self) -> list[Tensor]:
-        """Tensors whose linear part in the block's input the edges need."""
+        """Tensors by which relevance reaches other tokens: what is mixed, and what attention finds it by."""
+
+    def by_head(self, x: Tensor) -> Tensor:
+        """A tensor of the output's or an entering tensor's layout as [batch, heads, n, width]."""
 
     def of_prompt(
-        self, gradients: Sequence[Tensor | None], parts: Sequence[Tensor], prompt: int, n: int, rule: str
+        self,
+        gradients: Sequence[Sequence[Tensor | None]],
+        parts: Sequence[Sequence[Tensor]],
+        prompt: int,
+        n: int,
+        rule: str,
     ) -> EdgeSource | None:
         """One prompt's share, padding cut off; None where no relevance reaches the output.
 
-        ``gradients`` go with ``sources``; ``parts`` are the linear parts of ``entering``, none where they are it themselves.
+        Args:
+            gradients: For each shift s the gradients at ``sources``.
+            parts: For each shift t the parts of ``entering`` [batch, heads, n, width]; none where they are it themselves.
+            prompt: Which row of the batch.
+            n: Its number of tokens.
+            rule: ``attnlrp`` or ``cplrp``.
         """
-
-
-def heads_first(x: Tensor, batch: int) -> Tensor:
-    """[batch · heads, n, width] or [batch, heads, n, width] as [batch, heads, n, width]."""
-    return x if x.dim() == 4 else x.reshape(batch, -1, *x.shape[-2:])
 
 
 def wide(x: Tensor) -> Tensor:
@@ -59,12 +73,59 @@ def wide(x: Tensor) -> Tensor:
     return x.detach().to(torch.promote_types(x.dtype, torch.float32))
 
 
-def linear_part(tensors: list[Tensor], x: Tensor) -> list[Tensor]:
-    """``(∂̃t/∂x)·x`` of each tensor: the part that is linear in x, without what biases add (method.md, 4).
+def pulled_parts(tensors: Sequence[Tensor], x: Tensor) -> Callable[[Tensor], list[Tensor]]:
+    """The Jacobian of ``tensors`` in x under the rules, as a function of a direction like x.
 
     A Jacobian-vector product under the rules by two chained vector-Jacobian products: the first is linear in its cotangent w,
-    so its derivative with respect to w, applied to x, is the product.
+    so its derivative with respect to w, applied to the direction, is the product. The first is taken once.
     """
     cotangents = [torch.zeros_like(tensor, requires_grad=True) for tensor in tensors]
     (pulled,) = torch.autograd.grad(tensors, x, cotangents, create_graph=True)
-    return list(torch.autograd.grad(pulled, cotangents, x.detach(), retain_graph=True))
+
+    def along(direction: Tensor) -> list[Tensor]:
+        found = torch.autograd.grad(pulled, cotangents, direction, retain_graph=True, allow_unused=True)
+        return [torch.zeros_like(w) if part is None else part for part, w in zip(found, cotangents, strict=True)]
+
+    return along
+
+
+def combs(n: int, teeth: int, device: torch.device) -> list[Tensor]:
+    """[n] masks of the tokens i ≡ r modulo ``teeth``, r = 0 … teeth − 1."""
+    place = torch.arange(n, device=device) % teeth
+    return [place == r for r in range(teeth)]
+
+
+def on_comb(x: Tensor, comb: Tensor) -> Tensor:
+    """x [batch, n, …] on a comb's tokens, 0 elsewhere."""
+    return x * comb.view(1, -1, *[1] * (x.dim() - 2)).to(x.dtype)
+
+
+def by_shift(found: Sequence[Tensor], *, forwards: bool) -> list[Tensor]:
+    """What the combs found, sorted by shift; ``found[r]`` [batch, heads, n, width] belongs to tokens i ≡ r.
+
+    A token reaches less than len(found) tokens on, so position m holds of comb r what exactly one token gave it, the one
+    t = (m − r) mod len(found) tokens back (forwards), or asked of it, (r − m) mod len(found) tokens on.
+    """
+    teeth = len(found)
+    if teeth == 1:
+        return list(found)
+    stacked = torch.stack(list(found))
+    m = torch.arange(stacked.shape[3], device=stacked.device)
+    return [stacked[(m - t if forwards else m + t) % teeth, :, :, m].movedim(0, 2) for t in range(teeth)]
+
+
+def banded_parts(tensors: Sequence[Tensor], x: Tensor, width: int) -> list[list[Tensor]]:
+    """For each comb of ``width`` teeth ``(∂̃t/∂x)·x`` of each tensor, x [batch, n, d] on the comb's tokens alone.
+
+    With one tooth: the part of each tensor that is linear in x, without what biases add (method.md, 4).
+    """
+    along = pulled_parts(tensors, x)
+    return [along(on_comb(x.detach(), comb)) for comb in combs(x.shape[1], width, x.device)]
+
+
+def cut_at(tensors: Sequence[Tensor]) -> ExitStack:
+    """A context in which no gradient passes back through ``tensors``."""
+    stack = ExitStack()
+    for tensor in tensors:
+        stack.callback(tensor.register_hook(torch.zeros_like).remove)
+    return stack

@@ -22,7 +22,9 @@ class BlockObserver:
         self.sums: list[tuple[Tensor, Tensor, Tensor]] = []
         self._activated: Tensor | None = None
         self._mixture = False
-        self._attention = AttentionWatch(batch, self.calls)
+        #: How far convolutions carry a token: by all of them, by those before the last call and by those after the first.
+        self.reach = self.reach_before = self.reach_after = 0
+        self._attention = AttentionWatch(batch, self._found)
 
     @property
     def neurons(self) -> Tensor | None:
@@ -42,10 +44,25 @@ class BlockObserver:
         elif name in ("add", "__add__", "__iadd__"):
             if len(args) > 1 and isinstance(args[1], Tensor):
                 self.sums.append((args[0], args[1], output))
+        elif name in ("conv1d", "pad"):
+            self._carried(_reach(name, args, kwargs))
         elif name in EXPERTS:
             self._mixture = True
         else:
             self._bilinear(name, args, kwargs, output)
+
+    def mixed(self, call: Mixing) -> None:
+        """A call of a mixing function; see :mod:`.known`."""
+        self._found(call)
+
+    def _found(self, call: Mixing) -> None:
+        self.calls.append(call)
+        self.reach_before = self.reach
+
+    def _carried(self, tokens: int) -> None:
+        self.reach += tokens
+        if self.calls:
+            self.reach_after += tokens
 
     def _bilinear(self, name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any], output: Tensor) -> None:
         if name == "baddbmm":
@@ -63,3 +80,16 @@ class BlockObserver:
         if name == "bmm" and first.requires_grad != second.requires_grad and not self._attention.in_scores:
             self._mixture = True  # each token by the weights of its own expert
         self._attention.product(first, second, factor, output)
+
+
+def _reach(name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> int:
+    """Over how many tokens a convolution, or a shift written as padding, carries what it is given."""
+    if name == "conv1d":
+        call = {**dict(zip(("input", "weight", "bias", "stride", "padding", "dilation"), args, strict=False)), **kwargs}
+        dilation = call.get("dilation", 1)
+        dilation = dilation if isinstance(dilation, int) else int(dilation[0])
+        return int(dilation * (call["weight"].shape[-1] - 1))
+    amounts = args[1] if len(args) > 1 else kwargs.get("pad", ())
+    # Two dimensions: zeros before the first token, and as many tokens gone at the end.
+    shift = len(amounts) == 4 and amounts[2] > 0 and amounts[3] == -amounts[2]
+    return int(amounts[2]) if shift else 0

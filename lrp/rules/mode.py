@@ -29,11 +29,14 @@ class Observer(Protocol):
     def activated(self, output: Tensor) -> None:
         """Called with what came out of an activation function, or of its product with another branch."""
 
+    def mixed(self, call: Any) -> None:
+        """Called with the record of a mixing function's call."""
+
 
 #: Operations whose tensors an observer gets to see, by the function's name.
 WATCHED = (
     *("scaled_dot_product_attention", "softmax", "matmul", "__matmul__", "bmm", "baddbmm", "add", "__add__", "__iadd__"),
-    *("grouped_mm", "_grouped_mm", "index_add", "index_add_"),
+    *("grouped_mm", "_grouped_mm", "index_add", "index_add_", "conv1d", "pad"),
 )
 
 
@@ -96,6 +99,7 @@ class RuleMode(TorchFunctionMode):
         self._stack: list[nn.Module] = []
         self._whole = 0  # > 0 inside an activation module that counts as one operation
         self._thread = get_ident()
+        self._open = False
 
     def __torch_function__(
         self, func: Function, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -120,6 +124,27 @@ class RuleMode(TorchFunctionMode):
             elif hasattr(output, GATE):
                 self._observer.activated(output)
         return output
+
+    @property
+    def here(self) -> bool:
+        """Whether the operation that runs is this mode's to see: of its own thread, and no part of another one."""
+        return self._open and not self._whole and get_ident() == self._thread
+
+    @contextmanager
+    def one_operation(self, name: str) -> Iterator[None]:
+        """What runs meanwhile is parts of one operation, whose rule is the caller's."""
+        if self._counts is not None:
+            self._counts[name, "mixing"] += 1
+        self._whole += 1
+        try:
+            yield
+        finally:
+            self._whole -= 1
+
+    def mixed(self, call: Any) -> None:
+        """Shows the record of a mixing function's call to the observer."""
+        if self._observer is not None:
+            self._observer.mixed(call)
 
     def _without_rule(self, func: Function, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Shapes, comparisons, indices pass, as no relevance goes through them. All else is refused.
@@ -180,9 +205,11 @@ class RuleMode(TorchFunctionMode):
         ]
         try:
             with self:
+                self._open = True
                 yield self
         finally:
             for handle in handles:
                 handle.remove()
+            self._open = False
             self._stack.clear()
             self._whole = 0

@@ -15,7 +15,7 @@ LINEAR = """
     expand expand_as transpose_ t T mT movedim swapaxes alias requires_grad_ unsqueeze_ squeeze_
     unbind chunk split tensor_split split_with_sizes narrow select index_select
     select_scatter
-    __getitem__ __setitem__ gather broadcast_to scatter scatter_ scatter_add scatter_add_ index_add index_add_ index_put
+    __getitem__ __setitem__ gather broadcast_to unfold scatter scatter_ scatter_add scatter_add_ index_add index_add_ index_put
     index_put_ index_copy_
     cat concat concatenate stack hstack vstack repeat repeat_interleave tile roll flip tril triu diagonal
     where masked_fill masked_fill_ masked_scatter masked_scatter_ copy_ fill_ zero_
@@ -32,7 +32,7 @@ ADDED_PRODUCT = "baddbmm addmm addbmm addmv addcmul"
 QUOTIENT = "div __truediv__ __itruediv__ div_ divide true_divide"
 CONSTANT_DEVIATION = "var_mean std_mean"
 CONSTANT = "rsqrt sqrt std var norm vector_norm linalg_vector_norm"
-GATE = "sigmoid"
+GATE = "sigmoid logsigmoid softplus exp logsumexp"
 GENERIC_POINTWISE = """
     tanh leaky_relu elu celu selu hardswish hardtanh relu6 mish softsign tanhshrink hardshrink softshrink asinh atan sin expm1
     log1p

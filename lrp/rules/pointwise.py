@@ -27,7 +27,7 @@ def constant_deviation(function: Function, args: tuple[Any, ...], kwargs: dict[s
 
 
 def gate(function: Function, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """A gate with f(0) ≠ 0 (sigmoid): a constant factor of what it gates."""
+    """What steers, f(0) ≠ 0 (sigmoid, softplus, exp): a constant factor of what it gates."""
     return mark(constant(function, args, kwargs))
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..pair import Pair
+from ..pair import Pair, Term, sequence_terms
 
 #: Logits [vocabulary] of the explained position, target id, contrast id → scalar.
 PointObjective = Callable[[Tensor, int, int | None], Tensor]
@@ -80,17 +80,17 @@ def passes(pair: Pair, ids: tuple[int, ...]) -> tuple[Pass, ...]:
 
 
 def _sequence(pair: Pair, ids: tuple[int, ...]) -> tuple[Pass, ...]:
-    """Σ log p(wrong continuation) − Σ log p(right continuation), a pass each."""
-    wrong = tuple(pair.target_ids) or (pair.target,)
-    right = tuple(pair.contrast_ids) or (_contrast(pair.contrast, "sequence"),)
-    return _continuation(ids, wrong, 1.0), _continuation(ids, right, -1.0)
+    """Σ of the terms' weighted log-probabilities, a pass each: by default those of the wrong and the right continuation."""
+    return tuple(_continuation(() if term.detached else ids, term) for term in sequence_terms(pair))
 
 
-def _continuation(ids: tuple[int, ...], continuation: tuple[int, ...], sign: float) -> Pass:
-    first = len(ids) - 1
+def _continuation(before: tuple[int, ...], term: Term) -> Pass:
+    ids = (*before, *(int(token) for token in term.ids))
+    first = len(ids) - term.count
+    chosen = ids[first:]
 
     def scalar(logits: Tensor) -> Tensor:
-        chosen = torch.tensor(continuation, device=logits.device)
-        return sign * logits.log_softmax(-1).gather(-1, chosen[:, None]).sum()
+        wanted = torch.tensor(chosen, device=logits.device)
+        return term.weight * logits.log_softmax(-1).gather(-1, wanted[:, None]).sum()
 
-    return Pass(ids + continuation[:-1], tuple(range(first, first + len(continuation))), scalar)
+    return Pass(ids[:-1], tuple(range(first - 1, len(ids) - 1)), scalar)

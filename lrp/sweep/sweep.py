@@ -246,11 +246,16 @@ class _Relay:
         if self.to is not None:
             self.to.activated(output)
 
+    def mixed(self, call: Any) -> None:
+        if self.to is not None:
+            self.to.mixed(call)
+
 
 def relevance_of(x: Tensor, gradient: Tensor) -> Tensor:
     """R = Σ_d x ⊙ ∂̃Δℓ/∂x, [batch, n]; summed in float32 at least, whatever the model's dtype."""
     wide = torch.promote_types(x.dtype, torch.float32)
-    relevance: Tensor = torch.linalg.vecdot(x.detach().to(wide), gradient.to(wide))
+    # Of several residual streams a token's state is all of them.
+    relevance: Tensor = torch.linalg.vecdot(x.detach().flatten(2).to(wide), gradient.flatten(2).to(wide))
     return relevance
 
 

@@ -144,12 +144,14 @@ def test_the_answer_of_another_repeat() -> None:
 @pytest.mark.parametrize("extracted", ["[invalid]", None, ""])
 def test_an_answer_never_given(extracted: str | None) -> None:
     failure = generated(" I do not know", "#### 180", extracted, filter="strict-match")
-    assert "never says '####'" in reason(failure, bench("gsm8k"))
-    assert "found no answer" in reason(failure)
+    found = find_pair(failure, bench("gsm8k"))
+    assert isinstance(found, NoPair)
+    assert not found.answered
+    assert "the filter 'strict-match' found no answer" in found.reason
 
 
-def test_a_marker_without_an_answer() -> None:
-    failure = generated(" So #### hello", "#### 180", "[invalid]", filter="strict-match")
+def test_a_marker_where_what_was_extracted_stands_nowhere() -> None:
+    failure = generated(" So #### hello", "#### 180", "77", filter="strict-match")
     assert words(failure, bench("gsm8k")) == (" So ####", " hello", " 180")
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -12,7 +12,7 @@ import torch
 from contrasts import byte_level, generated, tiny_llama
 
 from lm_eval_attrib.contrast import Budget, ScoreResponse, Workbench, find_pair
-from lm_eval_attrib.contrast.reference import partings
+from lm_eval_attrib.contrast.reference import partings, reference_texts
 from lm_eval_attrib.contrast.response.read import read_response
 from lm_eval_attrib.contrast.rollout import ALTERNATIVES, candidates
 from lm_eval_attrib.contrast.trial.greedy import Continuer
@@ -128,7 +128,8 @@ def test_no_rollouts_where_they_would_tell_nothing(change: dict[str, Any], words
 def test_no_time_means_no_trial_is_counted() -> None:
     found = find_pair(failed(), bench(accepting(), seconds=0.0))
     assert isinstance(found, NoPair)
-    assert "0 of 0" in found.reason
+    assert "no alternative was tried to its end" in found.reason
+    assert "0 of 0" not in found.reason
 
 
 def test_responses_are_cut_at_stop_sequences_and_thinking_is_left_out() -> None:
@@ -182,7 +183,7 @@ def test_the_parting_from_a_reference_that_turns_the_answer() -> None:
 def test_a_parting_that_changes_nothing_is_not_kept() -> None:
     found = compared([reference(3, alternatives(3)[0])], accepting("never"))
     assert isinstance(found, NoPair)
-    assert "neither turns right" in found.reason
+    assert "does not turn right" in found.reason
 
 
 def test_casing_and_white_space_are_trivial() -> None:
@@ -204,21 +205,62 @@ def test_later_partings_follow_upon_something_shared() -> None:
     assert [one.place for one in partings(response, chance, at)] == [0]
 
 
-def test_without_a_model_the_first_serious_parting_is_taken_and_said_so() -> None:
+def test_a_parting_without_evidence_counts_for_nothing() -> None:
     failure = generated(" She has 12 apples", "180", "12")
     at = Workbench(byte_level(), reference=lambda failure: [" She has 18 apples"], strategies=("reference",))
-    found = find_pair(failure, at)
+    for bench_, words in ((at, "needs the model"), (dataclasses.replace(at, model=tiny_llama()), "cannot be asked")):
+        found = find_pair(failure, bench_)
+        assert isinstance(found, NoPair)
+        assert words in found.reason
+
+
+class Sibling:
+    """Another model that says what it would have written at each place."""
+
+    name = "sibling"
+
+    def __init__(self, *says: str) -> None:
+        self.says = says
+
+    def likely(self, failure: Failure, places: Sequence[str]) -> list[list[str]]:
+        return [list(self.says) for _ in places]
+
+
+def test_a_sibling_s_ten_best_tokens_are_evidence() -> None:
+    failure = generated(" She has 12 apples", "180", "12")
+    at = Workbench(byte_level(), reference=lambda failure: [" She has 18 apples"], strategies=("reference",))
+    found = find_pair(failure, dataclasses.replace(at, sibling=Sibling(" 18", " 42")))
     assert isinstance(found, Contrast)
     assert [decode(byte_level(), [one]) for one in (found.target_id, found.contrast_id)] == [" 12", " 18"]
-    assert "not re-scored" in found.note
+    assert "none of the ten tokens that sibling ranks highest" in found.note
+    assert not found.proved
+    agreed = find_pair(failure, dataclasses.replace(at, sibling=Sibling(" 12", " 42")))
+    assert isinstance(agreed, NoPair)
+    assert "each of 1 tokens" in agreed.reason
+
+
+def test_without_a_reference_the_first_unlikely_token_is_the_pair() -> None:
+    failure = generated(" She has 12 apples", "180", "12")
+    at = Workbench(byte_level(), sibling=Sibling(" She", " has", " 18"), strategies=("reference",))
+    found = find_pair(failure, at)
+    assert isinstance(found, Contrast)
+    assert decode(byte_level(), [found.target_id]) == " 12"
+
+
+def test_rollout_and_reference_share_one_account() -> None:
+    token = next(token for token in alternatives(3) if decode(byte_level(), [token]).strip().isalnum())
+    at = bench(accepting("never"), rollouts=3, reference=lambda failure: [reference(3, token)])
+    found = find_pair(failed(), dataclasses.replace(at, strategies=("reference", "rollout")))
+    assert isinstance(found, NoPair)
+    assert "partings from the reference were tried" in found.reason
+    assert "3 rollouts" in found.reason
+    assert "of 3 alternatives" not in found.reason
 
 
 def test_the_document_s_own_solution_is_a_reference() -> None:
     profile = TaskProfile(match=["x"], reference=["solution"])
     failure = generated(" She has 12 apples", "180", "12", doc={"solution": "She has 42"})
-    found = find_pair(failure, Workbench(byte_level(), profile=profile, strategies=("reference",)))
-    assert isinstance(found, Contrast)
-    assert decode(byte_level(), [found.contrast_id]) == " 42"
+    assert reference_texts(failure, Workbench(byte_level(), profile=profile)) == ["She has 42"]
     none = find_pair(generated(" 12", "180", "12"), Workbench(byte_level(), profile=profile, strategies=("reference",)))
     assert isinstance(none, NoPair)
     assert "no correct response is known" in none.reason

@@ -24,12 +24,12 @@ STOREYS = [
     {"harness"},
     {"explain"},
     {"contrast", "artefacts"},
-    {"checks", "evaluation", "reports"},
+    {"checks", "evaluation", "plants", "reports"},
     {"store", "lrp", "prompt"},
     {"settings"},
     {"terms", "plugin", "tasks"},
     {"records"},
-    {"errors"},
+    {"errors", "charges"},
 ]
 #: Parts that know less than their storey allows.
 ONLY = {
@@ -37,15 +37,16 @@ ONLY = {
     "lrp": {"errors"},
     "plugin": set(),
     "tasks": set(),
-    "records": set(),
+    "records": {"charges"},
+    "charges": set(),
 }
 #: Heavy libraries → the parts that may import them.
 LIBRARIES = {
     "lm_eval": {"harness", "plugin", "tasks"},
     "duckdb": {"store"},
     "pyarrow": {"store", "reports"},
-    "torch": {"lrp", "contrast", "artefacts", "checks", "explain", "harness", "commands", "tasks"},
-    "transformers": {"lrp", "contrast", "commands", "tasks"},
+    "torch": {"lrp", "contrast", "artefacts", "checks", "plants", "explain", "harness", "commands", "tasks"},
+    "transformers": {"lrp", "contrast", "plants", "commands", "tasks"},
     "accelerate": {"lrp"},
 }
 #: Parts of lrp, likewise.

@@ -18,7 +18,7 @@ from lm_eval_attrib.reports.folder import MARKER
 from lm_eval_attrib.reports.html import write_report
 from report_records import explanation, failure, run, summary, unattributed
 
-from lm_eval_attrib.commands.show import describe
+from lm_eval_attrib.commands.show import failure_text
 from lm_eval_attrib.errors import ArgumentError, NotADatabase, ReportError
 from lm_eval_attrib.store.database import Store
 
@@ -305,7 +305,7 @@ def test_choices_that_begin_alike_are_compared_as_wholes(tmp_path: Path) -> None
         store.add_tasks([summary("run-a", "planted_choice", 1)])
         store.add(alike)
         store.finish("run-a", "complete")
-        said = describe(store, alike.failure.failure_id)
+        said = failure_text(store, alike.failure.failure_id)
     write_report(tmp_path / "x.duckdb", tmp_path / "site", progress=False)
     [page] = (tmp_path / "site").rglob("failures/*.html")
     [task] = (tmp_path / "site").rglob("tasks/*.html")

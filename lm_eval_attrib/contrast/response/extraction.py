@@ -10,10 +10,10 @@ from typing import Any
 from ...prompt.profiles import AnswerForm, field_texts
 from ...records import Failure
 from .answer_forms import same_value
+from .final_answer import NUMBER
 
 #: What filters say when nothing matched.
-_NOTHING = ("", "[invalid]", "invalid", "none", "[none]", "n/a")
-_NUMBER = re.compile(r"-?\$?\d[\d,]*(?:\.\d+)?(?:\s*/\s*\d+)?|\\[dt]?frac\s*\{-?\d+\}\s*\{-?\d+\}")
+NOTHING = ("", "[invalid]", "invalid", "none", "[none]", "n/a")
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ def _whole_task(failure: Failure) -> bool:
 def _given(failure: Failure) -> str | None:
     """What was extracted, None if that is a filter's word for nothing."""
     given = failure.extracted
-    return None if given is None or given.strip().lower() in _NOTHING else given.strip()
+    return None if given is None or given.strip().lower() in NOTHING else given.strip()
 
 
 def patterns(failure: Failure, form: AnswerForm) -> Iterator[tuple[str, bool]]:
@@ -74,6 +74,18 @@ def patterns(failure: Failure, form: AnswerForm) -> Iterator[tuple[str, bool]]:
     for name in (failure.filter, "*"):
         if name in form.patterns:
             yield form.patterns[name], name in form.first
+
+
+def announced(failure: Failure, text: str, form: AnswerForm) -> bool:
+    """Whether the text announces its answer ("#### 18"), so that what might have followed would not have changed it."""
+    if any(text.rpartition(marker)[2].strip() for marker in form.markers if marker in text):
+        return True
+    return any(first and _matches(pattern, text) for pattern, first in patterns(failure, form))
+
+
+def judges_the_end(failure: Failure, form: AnswerForm) -> bool:
+    """Whether what the filter took would have changed had the response gone on: the last of several matches."""
+    return any(not first for _, first in patterns(failure, form))
 
 
 def _first(step: Mapping[str, Any]) -> bool:
@@ -119,7 +131,7 @@ def _search(text: str, given: str, failure: Failure, form: AnswerForm) -> Place 
             spans = [match.span() for match in re.finditer(_bounded(needle, given), text, flags)]
             if spans:
                 return _nearest(spans, after)
-    numbers = [match.span() for match in _NUMBER.finditer(text) if same_value(match[0], given)]
+    numbers = [match.span() for match in NUMBER.finditer(text) if same_value(match[0], given)]
     return _nearest(numbers, after) or _choice(text, given, failure)
 
 
@@ -152,7 +164,7 @@ def _choice(text: str, given: str, failure: Failure) -> Place | None:
     choices = [str(one) for one in known] or field_texts(failure.doc, "choices") or field_texts(failure.doc, "choices.text")
     index = ord(letter[1]) - ord("A")
     if index < len(choices):
-        place = text.lower().find(choices[index].strip().lower())
+        place = text.lower().rfind(choices[index].strip().lower())
         if place >= 0:
             return Place(place, place + len(choices[index].strip()), note=f"the answer {given} was given in words")
     bare = list(re.finditer(rf"(?<!\w){letter[1]}(?!\w)", text))

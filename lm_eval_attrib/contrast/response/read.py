@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ...prompt.spans import Tokenizer, TokenText, decode, token_text
+from ...prompt.spans import Tokenizer, TokenText, token_text
 from ...records import Continuation, Contrast
 from ..workbench import Workbench
+from .thinking import thinking_part
 
 #: Prompt ids that are decoded with the response.
 _LEAD = 8
@@ -67,18 +67,17 @@ def read_response(source: Continuation, bench: Workbench) -> Response:
     tokens = _in_context(source, bench.tokenizer)
     if not tokens.text.strip():
         return Response(source, tokens, 0, 0, "the response is empty")
-    start, end = _judged(source.text, tokens.text)
-    opened, closed = _thinking(source.ids, tokens, bench)
+    thinking = thinking_part(source, tokens, bench)
+    opened, closed = thinking.opened, thinking.closed
+    start, end = _judged(source.text, tokens.text, 0 if closed is None else closed[1])
     if bench.part == "thinking":
         if opened is None:
             return Response(source, tokens, start, end, "the response has no thinking part")
         return Response(source, tokens, opened, closed[0] if closed else len(tokens.text))
     if opened is not None and closed is None:
-        return Response(source, tokens, start, end, "the response ended inside its thinking part: no answer was given")
-    if closed is not None:
-        start, end = max(start, closed[1]), max(end, closed[1])
-        if not tokens.text[start:end].strip():
-            return Response(source, tokens, start, end, "nothing follows the thinking part: no answer was given")
+        return Response(source, tokens, start, end, "the response ended inside its thinking part")
+    if not tokens.text[start:end].strip():
+        return Response(source, tokens, start, end, "nothing follows the thinking part" if closed else "the response is empty")
     return Response(source, tokens, start, end)
 
 
@@ -91,30 +90,17 @@ def _in_context(source: Continuation, tokenizer: Tokenizer) -> TokenText:
     return TokenText(whole.text[base:], spans)
 
 
-def _judged(text: str, generated: str) -> tuple[int, int]:
-    """Where the judged text lies in all that was generated (which may run on past a stop sequence)."""
-    place = generated.find(text) if text.strip() else -1
-    if place < 0 and text.strip():
-        text = text.strip()
-        place = generated.find(text)
-    return (place, place + len(text)) if place >= 0 else (0, len(generated))
+def _judged(text: str, generated: str, after: int) -> tuple[int, int]:
+    """Where the judged text lies in all that was generated, which may run on past a stop sequence.
 
-
-def _thinking(ids: Sequence[int], tokens: TokenText, bench: Workbench) -> tuple[int | None, tuple[int, int] | None]:
-    """Where thinking starts (None without a thinking part), and the characters of the mark that ends it."""
-    begin, finish = bench.profile.thinking
-    opened = _mark(ids, tokens, begin, bench.tokenizer, last=False)
-    closed = _mark(ids, tokens, finish, bench.tokenizer, last=True)
-    if opened is None and closed is not None:  # the template opened it in the prompt
-        return 0, closed
-    return (None if opened is None else opened[1]), closed
-
-
-def _mark(ids: Sequence[int], tokens: TokenText, mark: str, tokenizer: Tokenizer, last: bool) -> tuple[int, int] | None:
-    """The characters of a mark: as text, or as a special token, which has no text of its own."""
-    place = tokens.text.rfind(mark) if last else tokens.text.find(mark)
-    if place >= 0:
-        return place, place + len(mark)
-    special = [i for i, token in enumerate(ids) if token in tokenizer.all_special_ids]
-    special = [i for i in special if decode(tokenizer, [ids[i]], skip_special=False).strip() == mark]
-    return tokens.spans[special[-1 if last else 0]] if special else None
+    It is looked for from ``after`` on, where the thinking part ends; the same words may have been thought before.
+    """
+    if not text.strip():
+        return after, after if after else len(generated)
+    for wanted in (text, text.strip()):
+        place = generated.find(wanted, after)
+        if place < 0:  # the thinking part was judged with the rest
+            place = generated.find(wanted)
+        if place >= 0 and place + len(wanted) > after:
+            return max(place, after), place + len(wanted)
+    return after, len(generated)

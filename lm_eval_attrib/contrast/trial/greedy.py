@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import inspect
-import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from transformers import DynamicCache
 
 from ...lrp.decoder.blocks import input_device
+from .spent import Spent
 
 #: Layers whose cache is a list of keys and values, which can be cut at any token.
 _CUTTABLE = frozenset({"full_attention", "sliding_attention", "chunked_attention"})
@@ -20,20 +20,6 @@ _CHUNK = 256
 
 #: Whether a row (its new ids) has said all it will: a stop sequence was written.
 Stopped = Callable[[Sequence[int]], bool]
-
-
-@dataclass
-class Spent:
-    """What was spent: continuations, generated tokens, and when it began (seconds of ``time.monotonic``)."""
-
-    rollouts: int = 0
-    tokens: int = 0
-    began: float = field(default_factory=time.monotonic)
-
-    @property
-    def seconds(self) -> float:
-        """Seconds since it began."""
-        return time.monotonic() - self.began
 
 
 @dataclass(frozen=True)
@@ -55,14 +41,17 @@ class Continuer:
         prompt: Prompt ids.
         response: Response ids; the places are 0 (right after the prompt) … len(response).
         keep: How many of the highest tokens to keep at each place.
+        spent: Where what is spent is added up; strategies that share one share their time. None: a fresh one.
     """
 
-    def __init__(self, model: Any, prompt: Sequence[int], response: Sequence[int], keep: int) -> None:
+    def __init__(
+        self, model: Any, prompt: Sequence[int], response: Sequence[int], keep: int, spent: Spent | None = None
+    ) -> None:
         self.model = model
         self.ids = (*prompt, *response)
         self.start = len(prompt)
         self.device = input_device(model)
-        self.spent = Spent()
+        self.spent = spent or Spent()
         accepted = inspect.signature(model.forward).parameters
         self._keeps = "logits_to_keep" in accepted
         #: transformers 5.24 renamed the argument.
@@ -102,7 +91,7 @@ class Continuer:
             limit: New ids of a row at most, its token included.
             ends: Ids that end a row (kept as its last).
             stopped: Says of a row's new ids whether a stop sequence was written.
-            seconds: Rows are left as they are once this long has passed since this object was made.
+            seconds: Rows are left as they are once this much has been spent in all.
         """
         rows: list[list[int]] = [[token] for token in tokens]
         self.spent.rollouts += len(rows)

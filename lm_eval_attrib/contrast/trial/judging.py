@@ -4,19 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from ...prompt.ends import end_tokens
 from ...prompt.spans import decode
 from ...records import Failure
 from ..response.answer_forms import same_value
+from ..response.ending import generation_limits
 from ..response.extraction import locate, patterns
 from ..response.gold import gold_answers
 from ..workbench import Workbench
 from .greedy import Stopped
 
-#: New tokens where the evaluation's own limit is not known.
-_LIMIT = 256
 #: Ids in which a stop sequence may have begun.
 _RECENT = 8
 #: How much longer than the failed response a new one may get: a response that runs on is not worth its tokens.
@@ -95,13 +93,3 @@ class ResponseJudge:
             return None
         place = locate(self.failure, text, form, fresh=True)
         return place is not None and any(same_value(text[place.start : place.end], gold) for gold in golds)
-
-
-def generation_limits(failure: Failure) -> tuple[tuple[str, ...], int]:
-    """The stop sequences of the failure's evaluation, and how many new tokens it allowed."""
-    known = failure.context.get("generation")
-    generation: dict[str, Any] = dict(known) if isinstance(known, dict) else {}
-    until = generation.get("until") or ()
-    until = (until,) if isinstance(until, str) else tuple(one for one in until if one)
-    most = next((generation[key] for key in ("max_gen_toks", "max_new_tokens") if generation.get(key)), _LIMIT)
-    return until, int(most)

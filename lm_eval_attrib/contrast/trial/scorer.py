@@ -42,8 +42,13 @@ class Scorer:
         best = row.topk(min(k, row.numel()))
         return list(zip(best.indices.tolist(), best.values.tolist(), strict=True))
 
-    def log_probability(self, input_ids: Sequence[int], continuation: Sequence[int]) -> float:
-        """Σ log p of ``continuation`` after ``input_ids``, in nats."""
+    def log_probabilities(self, input_ids: Sequence[int], continuation: Sequence[int]) -> list[float]:
+        """log p of each id of ``continuation`` after ``input_ids`` and those before it, in nats."""
         ids = [*input_ids, *continuation]
         rows = self.logits(ids[:-1], len(continuation)).log_softmax(-1)
-        return float(rows.gather(1, torch.tensor(list(continuation))[:, None]).sum())
+        values: list[float] = rows.gather(1, torch.tensor(list(continuation))[:, None])[:, 0].tolist()
+        return values
+
+    def log_probability(self, input_ids: Sequence[int], continuation: Sequence[int]) -> float:
+        """Σ log p of ``continuation`` after ``input_ids``, in nats."""
+        return sum(self.log_probabilities(input_ids, continuation))

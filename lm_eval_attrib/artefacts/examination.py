@@ -1,0 +1,214 @@
+"""Is it the model at all: every kind tried on a task's failures, and the same changes on right documents (method.md, 9)."""
+
+from __future__ import annotations
+
+import logging
+import random
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Literal, TypeVar
+
+from ..charges import Artefact
+from .again import answer_ahead
+from .budget import FAILURES, Allowance
+from .case import Case
+from .kind import Change, Kind, Proof, Survey
+from .ledger import Tally, gains
+from .onward import BATCH
+from .tools import Tools
+
+log = logging.getLogger(__name__)
+_T = TypeVar("_T")
+
+#: Right documents on which a change that costs nothing is tried, at most, and one that costs forwards.
+RIGHT_FREE, RIGHT_DEAR = 400, 24
+
+#: What was tried on a document before, by kind.
+Tried = Mapping[str, Artefact]
+Say = Callable[[str], None]
+
+
+@dataclass
+class Examined:
+    """What examining a task came to: by document what was tried on it, and by kind the counts."""
+
+    tried: dict[tuple[str, str, int], list[Artefact]] = field(default_factory=dict)
+    tallies: dict[str, Tally] = field(default_factory=dict)
+
+    def charge(self, key: tuple[str, str, int]) -> Artefact | None:
+        """The change that is charged for a failure: the first that was proved."""
+        return next((one for one in self.tried.get(key, ()) if one.verdict == "proved"), None)
+
+
+class Examination:
+    """Tries kinds on the documents of one task.
+
+    Args:
+        kinds: in order; a failure is charged to the first that is proved.
+        tools: the task's scoring and the model.
+        budget: of all kinds that need forwards together.
+        seed: of the samples.
+        known: what was tried on failures before, by document: it is not tried again.
+        said: where lines for a person go.
+    """
+
+    def __init__(
+        self,
+        kinds: Sequence[Kind],
+        tools: Tools,
+        budget: Allowance,
+        seed: int = 1234,
+        known: Mapping[tuple[str, str, int], Tried] | None = None,
+        say: Say = lambda line: None,
+    ) -> None:
+        self.kinds, self.tools, self.budget, self.seed, self.say = kinds, tools, budget, seed, say
+        self.known = known or {}
+        self.found = Examined()
+
+    def run(self, cases: Sequence[Case]) -> Iterator[tuple[Case, Artefact]]:
+        """Try every kind; yields each failure's tried changes as they are known. :attr:`found` has all of it at the end."""
+        failing = [case for case in cases if case.fails]
+        right = [case for case in cases if case.judgement.right]
+        for kind in self.kinds:
+            tally = self.found.tallies.setdefault(kind.name, Tally(kind.name))
+            started = time.monotonic()
+            survey = kind.survey(cases, self.tools)
+            tally.note = survey.note
+            pending = [case for case in failing if self.found.charge(case.key) is None]
+            proposals = self._proposals(kind, pending, survey)
+            tally.concerned = len(proposals)
+            yield from self._failures(kind, proposals, tally)
+            self._right(kind, right, survey, tally)
+            tally.seconds += time.monotonic() - started
+            self._settle(kind, tally)
+
+    def _proposals(self, kind: Kind, cases: Sequence[Case], survey: Survey) -> list[tuple[Case, Change]]:
+        found = []
+        for case in cases:
+            try:
+                change = kind.propose(case, self.tools, survey)
+            except Exception as error:
+                # One document that cannot be read must not cost the others.
+                log.debug("%s: nothing proposed for document %s (%s)", kind.name, case.document.doc_id, error)
+                continue
+            if change is not None:
+                found.append((case, change))
+        return found
+
+    def _failures(self, kind: Kind, proposals: Sequence[tuple[Case, Change]], tally: Tally) -> Iterator[tuple[Case, Artefact]]:
+        again = [(case, change) for case, change in proposals if self._known(kind, case) is not None]
+        for case, _ in again:
+            yield case, self._keep(case, self._known(kind, case), tally)
+        known = {case.key for case, _ in again}
+        fresh = [(case, change) for case, change in proposals if case.key not in known]
+        self._announce(kind, fresh)
+        for case, change, proof, seconds in self._proved(kind, fresh, FAILURES):
+            verdict: Literal["proved", "not proved", "suspect"]
+            verdict = "suspect" if proof.suspect else "proved" if proof.right else "not proved"
+            remedy = proof.remedy or change.remedy
+            made = Artefact(kind.name, change.text, verdict, proof.text, remedy, proof.forwards, seconds)
+            yield case, self._keep(case, made, tally)
+
+    def _known(self, kind: Kind, case: Case) -> Artefact | None:
+        return self.known.get(case.key, {}).get(kind.name)
+
+    def _keep(self, case: Case, tried: Artefact | None, tally: Tally) -> Artefact:
+        assert tried is not None
+        self.found.tried.setdefault(case.key, []).append(tried)
+        tally.tried += 1
+        tally.proved += tried.verdict == "proved"
+        tally.suspects += tried.verdict == "suspect"
+        tally.forwards += tried.forwards
+        if tried.verdict == "proved":
+            tally.remedies[tried.remedy] += 1
+        return tried
+
+    def _announce(self, kind: Kind, proposals: Sequence[tuple[Case, Change]]) -> None:
+        most = sum(change.forwards for _, change in proposals)
+        if most:
+            left = max(self.budget.forwards - self.budget.spent, 0)
+            self.say(
+                f"Artefacts, {kind.name}: {len(proposals)} failures, at most {most:,} forward passes; "
+                f"{left:,.0f} are left of the budget (attrib_artefact_budget)."
+            )
+
+    def _proved(
+        self, kind: Kind, proposals: Sequence[tuple[Case, Change]], share: float
+    ) -> Iterator[tuple[Case, Change, Proof, float]]:
+        """Each proposal with its proof: what is free first, then in seeded order while the budget lasts."""
+        free = [one for one in proposals if not one[1].forwards]
+        dear = self._shuffled([one for one in proposals if one[1].forwards], kind.name)
+        for batch in [free, *(dear[begin : begin + BATCH] for begin in range(0, len(dear), BATCH))]:
+            if batch and batch is not free and not self.budget.left(share):
+                return
+            started = time.monotonic()
+            if batch is not free:
+                self._ahead(kind, batch)
+            shared = (time.monotonic() - started) / max(len(batch), 1)
+            for case, change in batch:
+                started = time.monotonic()
+                proof = self._prove(kind, case, change)
+                self.budget.take(proof.forwards)
+                yield case, change, proof, shared + time.monotonic() - started
+
+    def _ahead(self, kind: Kind, batch: Sequence[tuple[Case, Change]]) -> None:
+        """What the model has to do for a batch, done at once; what fails here is tried again one by one."""
+        try:
+            if kind.cost == "continued" and self.tools.onward is not None:
+                self.tools.onward.prepare([case for case, _ in batch])
+            elif kind.cost == "answered":
+                answer_ahead([(case, change.data) for case, change in batch], self.tools)
+        except Exception:
+            log.debug("%s: a batch of %d failed", kind.name, len(batch), exc_info=True)
+
+    def _prove(self, kind: Kind, case: Case, change: Change) -> Proof:
+        try:
+            return kind.prove(case, change, self.tools)
+        except Exception as error:
+            # One document that cannot be tried must not cost the others.
+            log.debug("%s: document %s could not be tried", kind.name, case.document.doc_id, exc_info=True)
+            return Proof(None, f"it could not be tried: {type(error).__name__}: {error}")
+
+    def _right(self, kind: Kind, right: Sequence[Case], survey: Survey, tally: Tally) -> None:
+        """The same change on right documents: what it breaks is subtracted. Nothing proved, nothing to subtract."""
+        if not any(self.tools.gather(tally.proved)):
+            return
+        drawn = self._shuffled(right, f"{kind.name} right")
+        proposals = self._proposals(kind, drawn[:RIGHT_FREE], survey)
+        scale = len(right) / min(len(right), RIGHT_FREE) if right else 1.0
+        tally.right_concerned = round(len(proposals) * scale)
+        dear = [one for one in proposals if one[1].forwards]
+        tried = [one for one in proposals if not one[1].forwards] + dear[:RIGHT_DEAR]
+        for _, _, proof, _ in self._proved(kind, tried, 1.0):
+            tally.forwards += proof.forwards
+            if proof.right is not None:
+                tally.right_tried += 1
+                tally.broken += not proof.right
+
+    def _settle(self, kind: Kind, tally: Tally) -> None:
+        """Charges of an uncertain kind stand only where the whole task gains beyond chance."""
+        if not kind.uncertain:
+            return
+        whole = Tally(kind.name)
+        for part in self.tools.gather(tally):
+            whole = whole + part
+        if not whole.proved or gains(whole):
+            return
+        tally.note = (
+            f"it would turn {whole.proved} right and break {whole.broken} of {whole.right_tried} right ones tried: chance"
+        )
+        tally.proved, tally.remedies = 0, Counter()
+        for key, tried in self.found.tried.items():
+            self.found.tried[key] = [
+                replace(one, verdict="not proved", proof=f"{one.proof}, but so would chance have it")
+                if one.kind == kind.name and one.verdict == "proved"
+                else one
+                for one in tried
+            ]
+
+    def _shuffled(self, things: Sequence[_T], what: str) -> list[_T]:
+        mixed = list(things)
+        random.Random(f"{self.seed}:{what}").shuffle(mixed)
+        return mixed

@@ -1,0 +1,62 @@
+"""What a failure or a score may be charged to that is not the model: one changed thing, proved; and a task's ledger of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class Artefact:
+    """One change that was tried on a failure, to see whether it is the model's at all (method.md, 9).
+
+    ``proved``: with only this change the task's own metric finds the document right. ``suspect``: the gold answer is doubtful.
+    """
+
+    kind: str
+    #: What was changed, for a reader.
+    change: str
+    verdict: Literal["proved", "not proved", "suspect"]
+    #: The evidence, for a reader.
+    proof: str
+    #: What would mend it for the whole task, in lm_eval's own options.
+    remedy: str
+    #: Forward passes and seconds that it took.
+    forwards: int = 0
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class LedgerRow:
+    """What one kind of artefact (``all`` for all together) cost one task of a run.
+
+    ``concerned``: failures that could be of this kind; of them ``tried`` were, and ``proved`` became right. The same change
+    made ``broken`` of the ``right_tried`` right documents wrong. ``net`` is the estimate for the whole task, in documents, with
+    the bounds of its 95 % interval, which are equal where nothing was estimated.
+    """
+
+    run_id: str
+    task: str
+    filter: str
+    metric: str
+    kind: str
+    documents: int
+    failures: int
+    concerned: int
+    tried: int
+    proved: int
+    right_concerned: int
+    right_tried: int
+    broken: int
+    suspects: int
+    net: float
+    net_low: float
+    net_high: float
+    score_as_run: float
+    score_without: float
+    score_low: float
+    score_high: float
+    remedy: str
+    note: str
+    forwards: int
+    seconds: float

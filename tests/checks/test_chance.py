@@ -1,0 +1,153 @@
+"""The sequential test against chance: when it stops, what it lets through, and that its places match."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lm_eval_attrib.checks.chance import ChanceRecord, ChanceTest, Prior
+from lm_eval_attrib.checks.places import matched_words, segment_of
+
+TEST = ChanceTest()
+
+
+def drawn_out(p: float, prior: Prior, rng: random.Random, test: ChanceTest = TEST) -> tuple[str, int, int]:
+    """The whole test of a failure that chance turns with probability ``p``."""
+    drawn = turned = 0
+    while (verdict := test.verdict(prior, drawn, turned)) == "open":
+        drawn += 1
+        turned += rng.random() < p
+    return verdict, drawn, turned
+
+
+def test_the_mean_is_that_of_the_beta_posterior() -> None:
+    assert Prior(0.5, 0.5).after(0, 0) == pytest.approx(0.5)
+    assert Prior(0.5, 9.5).after(10, 1) == pytest.approx(1.5 / 20)
+
+
+def test_a_first_failure_needs_ten_draws_and_a_hundredth_two() -> None:
+    record = ChanceRecord()
+    assert drawn_out(0.0, record.prior("t", "mask", 1), random.Random(0)) == ("rare", 10, 0)
+    for _ in range(99):
+        record.add("t", "mask", 1, 2, 0)
+    assert drawn_out(0.0, record.prior("t", "mask", 1), random.Random(0)) == ("rare", 2, 0)
+
+
+def test_what_always_turns_is_given_up_early() -> None:
+    verdict, drawn, turned = drawn_out(1.0, Prior(), random.Random(0))
+    assert (verdict, drawn, turned) == ("common", 1, 1)
+
+
+def test_it_ends_where_no_outcome_could_get_there() -> None:
+    """One turned draw of the first: (0.5 + 1) / (1 + 20) is above 0.05, so that 19 more would not help."""
+    assert TEST.wanted(Prior(), 1, 1) == 0
+    assert TEST.wanted(Prior(0.1, 9.9), 1, 1) == 12  # 1.1 / 23 < 0.05, 1.1 / 22 is not
+    assert ChanceTest(most=12).wanted(Prior(0.1, 9.9), 1, 1) == 0
+
+
+@given(st.floats(0.05, 5), st.floats(0.05, 15), st.integers(0, 20), st.data())
+def test_wanted_is_the_least_number_that_ends_it(a: float, b: float, drawn: int, data: st.DataObject) -> None:
+    prior, turned = Prior(a, b), data.draw(st.integers(0, drawn))
+    more = TEST.wanted(prior, drawn, turned)
+    assert drawn + more <= max(drawn, TEST.most)
+    if more:
+        assert TEST.verdict(prior, drawn + more, turned) == "rare"
+        assert all(TEST.verdict(prior, drawn + fewer, turned) == "open" or fewer == 0 for fewer in range(more))
+    else:
+        assert TEST.verdict(prior, drawn, turned) in ("rare", "common")
+
+
+@given(st.integers(0, 2**32))
+def test_it_always_ends(seed: int) -> None:
+    rng = random.Random(seed)
+    verdict, drawn, _ = drawn_out(rng.random(), Prior(rng.uniform(0.01, 3), rng.uniform(0.01, 12)), rng)
+    assert verdict in ("rare", "common")
+    assert drawn <= TEST.most
+
+
+@pytest.mark.parametrize("fragile", [0.0, 0.1, 0.5])
+def test_chance_alone_is_let_through_in_less_than_one_of_twenty(fragile: float) -> None:
+    """Failures of which some are turned by half of all places: a random place is tried, and tested where it turned."""
+    rng = random.Random(3)
+    record, passed, tried = ChanceRecord(), 0, 4000
+    for _ in range(tried):
+        p = 0.5 if rng.random() < fragile else 0.01
+        if rng.random() >= p:
+            continue
+        verdict, drawn, turned = drawn_out(p, record.prior("t", "mask", 1), rng)
+        record.add("t", "mask", 1, drawn, turned)
+        passed += verdict == "rare"
+    assert passed / tried < 0.05
+
+
+def test_what_was_learnt_is_the_tasks_and_the_amounts_own() -> None:
+    record = ChanceRecord()
+    for _ in range(30):
+        record.add("t", "mask", 3, 4, 0)
+    known, plain = record.prior("t", "mask", 2), Prior()
+    assert known.after(0, 0) == pytest.approx(0.5 / 31)
+    assert known.a + known.b == pytest.approx(10)  # however many came before
+    for other in (record.prior("u", "mask", 3), record.prior("t", "heads", 3), record.prior("t", "mask", 4)):
+        assert other == plain
+
+
+def test_a_failure_counts_once_however_often_it_was_drawn() -> None:
+    record = ChanceRecord()
+    record.add("t", "mask", 1, 20, 20)
+    record.add("t", "mask", 1, 2, 0)
+    record.add("t", "mask", 1, 0, 0)  # nothing was drawn, nothing was learnt
+    assert record.prior("t", "mask", 1).after(0, 0) == pytest.approx(0.5)
+    with pytest.raises(ValueError, match="3 of 2 draws"):
+        record.add("t", "mask", 1, 2, 3)
+
+
+WORDS = [(1,), (2, 3), (4,), (5, 6, 7), (8,), (9, 10), (11,), (12,)]
+SEGMENTS = ["", *["a"] * 7, *["b"] * 5]
+
+
+@given(st.integers(0, 2**32), st.lists(st.integers(0, 7), unique=True, min_size=1, max_size=4))
+def test_places_have_the_rankings_tokens_and_none_of_its_words(seed: int, ranked: list[int]) -> None:
+    found = matched_words(WORDS, SEGMENTS, ranked, random.Random(seed))
+    room = sum(len(word) for i, word in enumerate(WORDS) if i not in ranked)
+    if found is None:
+        assert room < sum(len(WORDS[i]) for i in ranked)
+        return
+    assert [len(partner) for partner in found] == [len(WORDS[i]) for i in ranked]
+    positions = [position for partner in found for position in partner]
+    assert len(set(positions)) == len(positions)
+    assert not {position for i in ranked for position in WORDS[i]} & set(positions)
+    assert 0 not in positions  # a sink is no word, so it is never drawn
+
+
+def test_places_lie_in_the_same_segments_while_there_is_room() -> None:
+    for seed in range(30):
+        found = matched_words(WORDS, SEGMENTS, [1, 5], random.Random(seed))
+        assert found is not None
+        assert [{SEGMENTS[i] for i in partner} for partner in found] == [{"a"}, {"b"}]
+
+
+def test_a_segment_without_other_words_is_matched_elsewhere_by_size() -> None:
+    segments = ["", "one", *["a"] * 6, *["b"] * 5]
+    drawn = Counter(
+        segments[i]
+        for seed in range(300)
+        for partner in matched_words(WORDS, segments, [0], random.Random(seed)) or ()
+        for i in partner
+    )
+    assert set(drawn) == {"a", "b"}
+    assert drawn["b"] > drawn["a"]  # 4 words against 3
+
+
+def test_too_few_other_tokens_cannot_be_matched() -> None:
+    assert matched_words(WORDS[:2], SEGMENTS, [1], random.Random(0)) is None
+    assert matched_words(WORDS[:2], SEGMENTS, [0], random.Random(0), avoid=[1]) is None
+
+
+def test_the_segment_of_a_word_is_that_of_most_of_its_tokens() -> None:
+    assert segment_of((1, 2, 3), ["", "a", "b", "b"]) == "b"
+    assert segment_of((1, 2), ["", "a", "b"]) == "a"
+    assert segment_of((1, 2), []) == ""

@@ -1,0 +1,113 @@
+"""What happens with one decoder class of transformers: right, refused, wrong, crashing, or not to be built here."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from families import exact, tokens
+from lm_eval_attrib.lrp import Attribution, Engine, Pair
+from lm_eval_attrib.lrp.graph.jumps import jump_edges
+from tiny_decoders import build
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from lm_eval_attrib.errors import AttribError
+
+IDS = tokens(11)
+PAIR = Pair(IDS, target=5, contrast=9)
+OTHERS = [Pair(tokens(7, seed=1), 5, 9), Pair(tokens(9, seed=2), 11, 30)]
+#: Largest difference, relative to the largest entry, in float64.
+CLOSE = 1e-6
+
+Kind = Literal["right", "refused", "wrong", "crashes", "unbuilt"]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A class and what was found.
+
+    ``words`` are the refusal's, or what differs. ``packed`` are the blocks whose graph has no closed form.
+    """
+
+    model_type: str
+    name: str
+    kind: Kind
+    words: str = ""
+    packed: tuple[int, ...] = ()
+    mixers: tuple[str, ...] = ()
+
+
+def differs(one: Tensor, other: Tensor) -> float:
+    """Largest difference, relative to the largest entry."""
+    scale = float(other.abs().max())
+    return float((one - other).abs().max()) / scale if scale else float(one.abs().max())
+
+
+def examine(model_type: str, name: str) -> Finding:
+    """Sort one class."""
+    with exact():
+        try:
+            model = build(model_type, name)
+            with torch.no_grad():
+                logits = model(input_ids=torch.tensor([list(IDS)]), use_cache=False).logits[0, -1]
+        except Exception as error:
+            return Finding(model_type, name, "unbuilt", f"{type(error).__name__}: {error}".splitlines()[0][:160])
+        try:
+            return _examined(model_type, name, model, float(logits[5] - logits[9]))
+        except AttribError as refusal:
+            return Finding(model_type, name, "refused", f"{type(refusal).__name__}: {refusal}")
+        except Exception as error:
+            return Finding(model_type, name, "crashes", f"{type(error).__name__}: {error}".splitlines()[0][:300])
+
+
+def _examined(model_type: str, name: str, model: PreTrainedModel, delta: float) -> Finding:
+    faults: list[str] = []
+    packed: set[int] = set()
+    mixers: set[str] = set()
+    for rule in ("attnlrp", "cplrp"):
+        engine = Engine(model, rule=rule, memory="graph")
+        mixers |= {operation for operation, kind, _ in engine.audit(IDS).operations if kind == "mixing"}
+        [found] = engine.attribute([PAIR], graph=True)
+        if abs(found.delta_logit - delta) > CLOSE * max(1, abs(delta)):
+            faults.append(f"Δℓ {found.delta_logit:.6g} is not the model's {delta:.6g}")
+        faults += _same(found, model, rule)
+        for block in range(len(engine.decoder)):
+            oracle = jump_edges(engine, PAIR, block, block, range(len(IDS)))
+            matrix = found.graph.matrix(block) if found.graph is not None else oracle
+            if (error := differs(matrix, oracle)) > CLOSE:
+                faults.append(f"{rule}: edges of block {block} differ by {error:.1g}")
+        packed |= {block for block, closed in engine._learnt.closed.items() if not closed}
+        [equal] = engine.attribute([Pair(IDS, 5, 5)])
+        if bool(equal.layers.any()):
+            faults.append(f"{rule}: equal tokens have relevance")
+    faults += _conserves(model)
+    kind: Kind = "wrong" if faults else "right"
+    return Finding(model_type, name, kind, "; ".join(faults[:4]), tuple(sorted(packed)), tuple(sorted(mixers)))
+
+
+def _same(found: Attribution, model: PreTrainedModel, rule: str) -> list[str]:
+    """One graph = blockwise = batched with prompts of other lengths = eager attention."""
+    ways: Sequence[tuple[str, Engine]] = [
+        ("blockwise", Engine(model, rule=rule, memory="blockwise")),
+        ("batched", Engine(model, rule=rule, memory="graph", batch_size=3)),
+    ]
+    faults = []
+    for way, engine in ways:
+        pairs = [PAIR] if way == "blockwise" else [OTHERS[0], PAIR, OTHERS[1]]
+        other = engine.attribute(pairs)[pairs.index(PAIR)]
+        if (error := differs(other.layers, found.layers)) > CLOSE:
+            faults.append(f"{rule}: {way} differs by {error:.1g}")
+    return faults
+
+
+def _conserves(model: PreTrainedModel) -> list[str]:
+    """CP-LRP loses nothing once nothing is added by parameters."""
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            if name.endswith("bias") or name.endswith("_b"):
+                weight.zero_()
+    [found] = Engine(model, rule="cplrp", memory="graph").attribute([PAIR])
+    return [] if found.completeness_gap < CLOSE else [f"cplrp: a gap of {found.completeness_gap:.1g} without biases"]
