@@ -24,6 +24,8 @@ class ObservedTask:
     name: str
     task: Any
     arguments: Mapping[str, Any]
+    #: What the evaluation calls it, where that is another name: 0.5 puts the group's before it.
+    key: str = ""
     documents: list[Document] = field(default_factory=list)
     filters: list[str] = field(default_factory=list)
     problem: str = ""
@@ -33,19 +35,24 @@ class ObservedTask:
     def observing(self) -> Iterator[None]:
         """While this is open, verdicts are noted. A task of an unknown kind is said here, before it is evaluated."""
         try:
-            self._adapter = adapter_for(self.task)
+            adapter = self.adapter
         except SeamError as error:
             self.problem = f"{error} Hand its samples to lm.explain(samples)."
             log.warning("%s: no failure will be explained. %s", self.name, self.problem)
             yield
             return
-        with self._adapter.observing():
+        with adapter.observing():
             yield
 
     @property
     def adapter(self) -> TaskAdapter:
-        """How this version's task is asked; there is one wherever documents were read."""
-        assert self._adapter is not None
+        """How this version's task is asked.
+
+        Raises:
+            SeamError: it is of no known kind.
+        """
+        if self._adapter is None:
+            self._adapter = adapter_for(self.task)
         return self._adapter
 
     def read(self) -> None:
@@ -91,7 +98,7 @@ class ObservedTask:
 
     def _true_id(self, doc_id: int) -> int:
         """The document's place in its data set: ``--samples`` counts within its selection, in the data set's order."""
-        chosen = (self.arguments.get("samples") or {}).get(self.name)
+        chosen = (self.arguments.get("samples") or {}).get(self.key or self.name)
         return sorted(set(chosen))[doc_id] if chosen else doc_id
 
     @property
@@ -159,6 +166,8 @@ class ObservedTask:
 
         None for a task that runs a model's code, unless the evaluation was confirmed to.
         """
+        if self._runs_code:
+            return None
         place = next((i for i, request in enumerate(document.requests) if request.kind == "generate_until"), None)
         if place is None or filter_name not in document.filtered:
             return None
@@ -183,4 +192,5 @@ class ObservedTask:
     @property
     def _runs_code(self) -> bool:
         """Whether scoring runs a model's code, and nobody confirmed that."""
-        return bool(getattr(self.task, "UNSAFE_CODE", False)) and not self.arguments.get("confirm_run_unsafe_code")
+        unsafe = getattr(self.task, "UNSAFE_CODE", False) or self.setting("unsafe_code")
+        return bool(unsafe) and not self.arguments.get("confirm_run_unsafe_code")

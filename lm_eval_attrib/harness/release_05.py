@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
-from lm_eval.utils import apply_template
+from lm_eval.config.templates import apply_template
 
 from ..evaluation.task import Document, Request
 from .task_adapter import Instances, Metrics, answer_text

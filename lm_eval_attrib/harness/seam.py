@@ -12,6 +12,7 @@ import inspect
 import logging
 import threading
 import weakref
+from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from importlib import metadata
@@ -64,7 +65,8 @@ def metric_directions() -> dict[str, bool]:
     registry = importlib.import_module("lm_eval.api.registry")
     by_name = getattr(registry, "HIGHER_IS_BETTER_REGISTRY", None)
     if by_name is None:  # 0.5 keeps it with each metric
-        by_name = {name: getattr(metric, "higher_is_better", None) for name, metric in registry.metric_registry.items()}
+        known = registry.metric_registry
+        by_name = {name: getattr(known.get(name), "higher_is_better", None) for name in known.keys()}  # noqa: SIM118
     return {str(name): higher for name, higher in by_name.items() if isinstance(higher, bool)}
 
 
@@ -114,7 +116,10 @@ def _wrap(original: Evaluate) -> Evaluate:
         lm = watched_model(bound.arguments["lm"])
         if lm is None:
             return original(*args, **kwargs)
-        observed = [ObservedTask(name, task, bound.arguments) for name, task in tasks_of(bound.arguments["task_dict"]).items()]
+        observed = [
+            ObservedTask(name, task, bound.arguments, key)
+            for name, (key, task) in by_own_name(tasks_of(bound.arguments["task_dict"])).items()
+        ]
         on_evaluated = _watched.pop(lm)  # so that it is told once, whoever else wrapped the function meanwhile
         try:
             with ExitStack() as stack:
@@ -148,6 +153,13 @@ def tasks_of(task_dict: Any) -> dict[str, Any]:
     for name, value in task_dict.items():
         found.update(tasks_of(value) if isinstance(value, Mapping) else {str(name): value})
     return found
+
+
+def by_own_name(tasks: Mapping[str, Any]) -> dict[str, tuple[str, Any]]:
+    """Name → what the evaluation calls the task, and the task. Without the group's name before it, where that is unique."""
+    short = {key: key.rsplit("::", 1)[-1] for key in tasks}
+    unique = Counter(short.values())
+    return {name if unique[name] == 1 else key: (key, tasks[key]) for key, name in short.items()}
 
 
 def _tell(on_evaluated: OnEvaluated, lm: Any, observed: list[ObservedTask], arguments: Mapping[str, Any]) -> None:
