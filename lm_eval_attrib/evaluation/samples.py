@@ -245,6 +245,11 @@ class SampledTask:
                 texts = [str(request.arguments[1]) for request in document.requests]
                 yield Vote(self.targets[document.doc_id], texts, known.index(max(known)), accuracy == 1.0)
 
+    @property
+    def posed(self) -> Mapping[str, Any]:
+        """Nothing is known beside the samples."""
+        return {}
+
     def target(self, document: Document) -> Any:
         """The gold answer. For contexts that differ by choice a log does not hold it: the verdict tells, of two choices."""
         if self._contexts_differ(document):
