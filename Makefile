@@ -14,7 +14,7 @@ VENV   ?= .venv
 OUT    ?= out
 TESTS  ?= tests
 # What is run with the oldest versions of everything too: the seam, the store, and what of the engine hangs on transformers.
-OLDEST ?= $(addprefix tests/,harness store/test_store.py store/test_schema.py store/test_queries.py house/test_plugin.py \
+OLDEST ?= $(addprefix tests/,harness store/test_store.py store/test_schema.py store/test_interruptions.py reports/test_queries.py evaluation house/test_plugin.py \
     house/test_settings.py commands/test_cli.py reports/test_pages.py lrp/test_refusals.py lrp/test_memory.py lrp/test_objectives.py)
 NEXT   ?= $(addprefix tests/,harness/test_harness.py harness/test_seam.py harness/test_versions.py)
 
