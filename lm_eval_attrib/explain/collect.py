@@ -14,6 +14,7 @@ from ..evaluation.task import Document, EvaluatedTask
 from ..prompt.profiles import TaskProfile, load_profiles, profile_for
 from ..records import Failure, Run, TaskSummary, digest
 from ..settings import Settings
+from .announce import announce
 from .evaluated import Evaluated
 from .host import Host, gather
 from .outcome import ExplainReport
@@ -54,6 +55,7 @@ def explain_tasks(
     posed = {"tasks": _posed(lm, tasks, chosen), **evaluation}
     run = run_of(lm.model, lm.arguments, lm.settings, posed, weights, kind)
     judged, counts = _judge_tasks(lm, tasks, chosen)
+    announce(judged, lm.rank)
     scorer = TaskScorer()
     evaluated = Evaluated(
         run=run,
