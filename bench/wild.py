@@ -1,8 +1,8 @@
 """Attribution methods against causes planted in real models and tasks: ``python bench/wild.py --model PATH CASES…``.
 
 ``lm-eval-attrib plant`` makes the cases: documents that a model answers right until one known change makes it fail. Every
-method ranks the words of each changed prompt. A case counts if its first differing token is clean (Δℓ > 1) and carries at least half of the
-margin, and if chance finds its cause first in less than one in ten. Printed by method, and written with ``--json``:
+method ranks the words of each changed prompt. A case counts if its first differing token is clean (Δℓ > 1) and carries at least
+half of the margin, and if chance finds its cause first in less than one in ten. Printed by method, and written with ``--json``:
 
 - hit@1, hit@3: one of the 1 or 3 top-ranked words is one of the cause;
 - share: the part of all positive relevance that lies on the cause (sinks apart);

@@ -17,7 +17,7 @@ from ..prompt.profiles import load_profiles
 
 
 @dataclass(frozen=True)
-class Planted:
+class Planting:
     """What came of planting: cases written, and (task, kind, outcome) → how often."""
 
     cases: int
@@ -36,7 +36,7 @@ def plant(
     include_path: str | None = None,
     device: str | None = None,
     seed: int = 0,
-) -> Planted:
+) -> Planting:
     """Write planted cases of ``tasks`` under a model to ``out``, a line of JSON each (:class:`~.cases.PlantedCase`).
 
     Args:
@@ -77,7 +77,7 @@ def plant(
             yield from islice(planter.plant(own), most)
             outcomes.update({(task, *what): count for what, count in planter.outcomes.items()})
 
-    return Planted(write_cases(found(), out), outcomes)
+    return Planting(write_cases(found(), out), outcomes)
 
 
 def _without_explaining(model_args: str) -> str:

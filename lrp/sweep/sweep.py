@@ -21,6 +21,7 @@ from ..decoder.decoder import Decoder
 from ..decoder.head import logits_of
 from ..decoder.rows import replay_rows
 from ..rules.mode import Observer
+from .loud import loud_positions
 from .objectives import Pass
 from .visitor import LocalGraph, Pulled, Visitor
 
@@ -49,11 +50,12 @@ class Batch:
 
 @dataclass
 class PassResult:
-    """What one pass gave: its scalar, its logits [r, vocabulary] on the CPU, relevance [L + 1, n]."""
+    """What one pass gave: its scalar, its logits [r, vocabulary] on the CPU, relevance [L + 1, n], loud positions [n]."""
 
     scalar: float
     logits: Tensor
     layers: Tensor
+    loud: Tensor
 
 
 @dataclass
@@ -84,6 +86,7 @@ class Sweep:
     def run(self, batch: Batch) -> list[list[PassResult | None]]:
         """Every turn's result for every prompt; ``layers`` cover the prompt's own tokens only."""
         calls = self._forward(self._pad(batch.prompts))
+        loud = loud_positions(calls, [len(prompt) for prompt in batch.prompts])
         rows = [
             sorted({row for turn in batch.turns if (wanted := turn[u]) is not None for row in wanted.rows})
             for u in range(len(batch.prompts))
@@ -110,7 +113,7 @@ class Sweep:
                 picked = [rows[u].index(row) for row in wanted.rows]
                 relevance = layers[t][:, u, : len(batch.prompts[u])]
                 _require_finite(relevance)
-                results[t].append(PassResult(scalars[t][u], logits[u, picked].float().cpu(), relevance))
+                results[t].append(PassResult(scalars[t][u], logits[u, picked].float().cpu(), relevance, loud[u]))
         return results
 
     # --- forward -------------------------------------------------------------------------------------------------
