@@ -100,6 +100,12 @@ def check_term(name: str) -> CheckTerm:
     return CHECKS.get(name) or CheckTerm(said, "", f"{said} ({{detail}}, {{n}})")
 
 
+def pattern_meaning(pattern: str) -> str:
+    """What a pattern means; of several parts, one after the other."""
+    whole = PATTERNS.get(pattern)
+    return whole if whole is not None else " ".join(PATTERNS.get(part, "") for part in pattern.split("+")).strip()
+
+
 def check_order(name: str) -> int:
     """Where a check stands among others: in the order of :data:`CHECKS`, unknown ones last."""
     return list(CHECKS).index(name) if name in CHECKS else len(CHECKS)

@@ -53,7 +53,7 @@ class Thresholds:
     chance: float = 0.05
     pattern_chance: float = 0.25
     draws: int = 20
-    least_draws: int = 2
+    least_draws: int = 3
     shift: float = 3.0
     shift_one: float = 6.0
     nodes: int = 5

@@ -7,7 +7,7 @@ from collections.abc import Collection, Sequence
 import regex
 
 from .sinks import special_positions
-from .spans import Tokenizer, token_text
+from .spans import Tokenizer, TokenText, token_text
 
 #: Where words begin and end, Unicode Standard Annex 29 (the flag ``w`` asks for its default rules).
 _BOUNDARY = regex.compile(r"(?w)\b")
@@ -40,7 +40,8 @@ def words(ids: Sequence[int], tokenizer: Tokenizer, apart: Collection[int] = ())
             continue
         # A character of several tokens covers the same place in each of them: only its first can begin a word.
         begins = piece[0].isspace() or (start >= end and start in boundaries)
-        if not current or spaces or begins or len(current) >= MOST_TOKENS:
+        full = len(current) + _character(text, i) > MOST_TOKENS and start >= end
+        if not current or spaces or begins or full:
             current = [*spaces[-(MOST_TOKENS - 1) :]]
             groups.append(current)
         current.append(i)
@@ -48,3 +49,11 @@ def words(ids: Sequence[int], tokenizer: Tokenizer, apart: Collection[int] = ())
         if piece[-1].isspace():
             current = []
     return groups
+
+
+def _character(text: TokenText, index: int) -> int:
+    """How many tokens from ``index`` on share its last character: a word is not cut within one."""
+    last = index
+    while last + 1 < len(text.spans) and text.spans[last + 1][0] < text.spans[last][1]:
+        last += 1
+    return last - index + 1

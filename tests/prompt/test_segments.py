@@ -249,7 +249,7 @@ def test_sinks_are_the_first_position_specials_and_role_words() -> None:
     ids = tokenizer.encode("no<|im_start|>user\nIt is a user")
     texts = token_text(ids, tokenizer, skip_special=False)
     found = sink_positions(ids, tokenizer)
-    assert "".join(texts.piece(i) for i in sorted(found)) == "n<|im_start|>user"
+    assert "".join(texts.piece(i) for i in sorted(found)) == "no<|im_start|>user"
     assert sink_positions(ids, tokenizer, loud=[len(ids) - 1]) == found | {len(ids) - 1}
     begun = tokenizer.encode("<|im_start|>x")
     assert sink_positions(begun, tokenizer) == {0}  # a special token stands first: nothing else does
