@@ -89,7 +89,9 @@ class Subject:
         return bool(self.own) and any(self.segments[i] == self.own for i in self.maskable[word])
 
     def within(self, segments: frozenset[str]) -> list[int]:
-        """The maskable words with a token in one of ``segments``."""
+        """The maskable words with a token in one of ``segments``; none where segments are not known."""
+        if not self.segments:
+            return []
         return [k for k, word in enumerate(self.maskable) if any(self.segments[i] in segments for i in word)]
 
     def place(self, position: int) -> str:

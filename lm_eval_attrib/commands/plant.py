@@ -12,7 +12,7 @@ from ..errors import ArgumentError
 from ..plants.cases import PlantedCase, write_cases
 from ..plants.kinds import KINDS
 from ..plants.planting import Planter
-from ..plants.scoring import option_scores
+from ..plants.scoring import scores_of_options
 from ..prompt.profiles import load_profiles
 
 
@@ -68,7 +68,7 @@ def plant(
         for task, own in documents.items():
             planter = Planter(
                 model=str(lm.arguments["pretrained"]),
-                score=lambda prompt, options: option_scores(lm.model, lm.encoded, prompt, options),
+                score=lambda prompt, options: scores_of_options(lm.model, lm.encoded, prompt, options),
                 count=lambda text: len(lm.tokenizer.encode(text, add_special_tokens=False)),
                 tokens=tokens,
                 kinds=tuple(kinds) or tuple(KINDS),

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
+from checking import NAME, TRIGGER, N, checked, rows, subject
 from families import FAMILIES, tokens
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -15,75 +15,21 @@ from lm_eval_attrib.lrp import Engine
 from lm_eval_attrib.lrp.intervention.interventions import Variant
 from lm_eval_attrib.lrp.intervention.probe import Probe
 from lm_eval_attrib.lrp.pair import Pair
-from torch import Tensor, nn
+from torch import nn
 
 from lm_eval_attrib.checks import runner as verify_module
-from lm_eval_attrib.checks.chance import ChanceRecord
 from lm_eval_attrib.checks.explained_prompt import Subject
 from lm_eval_attrib.checks.labels import Thresholds, convincing
-from lm_eval_attrib.checks.runner import Verification, verify
+from lm_eval_attrib.checks.runner import verify
 from lm_eval_attrib.errors import ArgumentError
 from lm_eval_attrib.records import NodeTable, UnitTable
 from lm_eval_attrib.terms import (
     ABLATE_HEADS,
     ABLATE_NODES,
-    CHECKS,
     MASK_OUTSIDE,
-    MASK_OWN,
-    MASK_QUESTION,
     MASK_TOP,
     RAISE,
 )
-
-#: BOS, 14 words of one token, one of two, and the explained position. Words 0 to 6 are text, 7 to 14 the evidence.
-N = 18
-WORDS = [*([i] for i in range(1, 15)), [15, 16], [17]]
-TRIGGER, NAME = 3, 10
-World = Callable[[Variant], float]
-
-
-def subject(**changes: Any) -> Subject:
-    relevance = torch.full((N,), 0.01)
-    relevance[0], relevance[TRIGGER], relevance[NAME], relevance[17] = 50.0, 2.0, 1.0, 30.0
-    fields: dict[str, Any] = {
-        "pair": Pair(tokens(N), 5, 7),
-        "relevance": relevance,
-        "words": WORDS,
-        "special": [i == 0 for i in range(N)],
-        "segments": ["", *["text"] * 7, *["evidence"] * 9, "answer"],
-        "relevant": frozenset({"evidence"}),
-        "texts": [f" w{i}" for i in range(N)],
-    }
-    return Subject(**{**fields, **changes})
-
-
-def checked(world: World, monkeypatch: pytest.MonkeyPatch, given: Subject | None = None, **options: Any) -> Verification:
-    """``verify`` where Δℓ is what ``world`` says."""
-
-    class Stand:
-        def __init__(self, model: nn.Module, pair: Pair, **_: Any) -> None:
-            self.rows = 0
-
-        def __call__(self, variants: Sequence[Variant]) -> Tensor:
-            self.rows += len(variants)
-            return torch.tensor([world(variant) for variant in variants], dtype=torch.float64)
-
-    monkeypatch.setattr(verify_module, "Probe", Stand)
-    return verify(nn.Identity(), given or subject(), **{"record": easy(), **options})
-
-
-def easy() -> ChanceRecord:
-    """Of a task whose failures chance never turned."""
-    record = ChanceRecord()
-    for check in CHECKS:
-        for amount in range(1, 20):
-            for _ in range(30):
-                record.add("", check, amount, 10, 0)
-    return record
-
-
-def rows(found: Verification, check: str) -> list[Any]:
-    return [row for row in found.checks if row.check == check]
 
 
 def test_a_misleading_word_outside_the_evidence(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -136,80 +82,6 @@ def test_what_raising_anything_turns_is_not_neglect(monkeypatch: pytest.MonkeyPa
     found = checked(world, monkeypatch)
     assert all(row.turned_draws == row.draws for row in rows(found, RAISE))
     assert (found.label, found.pattern) == ("M-IA", None)
-
-
-def test_its_own_earlier_output(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A word that the model wrote itself is neither relevant nor irrelevant."""
-    segments = ["", *["text"] * 2, *["answer"] * 5, *["evidence"] * 9, "answer"]
-    found = checked(
-        lambda variant: -1.0 if TRIGGER in variant.masked else 4.0, monkeypatch, subject(segments=segments, own="answer")
-    )
-    assert (found.label, found.pattern) == ("M-IA", "OWN")
-    assert not any(row.turned for row in rows(found, MASK_OUTSIDE))
-    assert rows(found, MASK_OWN)[0].detail == "w3"
-
-
-@pytest.mark.parametrize(("left", "pattern"), [(3.0, "OIT+PRIOR"), (2.0, "OIT")])
-def test_a_question_that_does_not_matter(monkeypatch: pytest.MonkeyPatch, left: float, pattern: str) -> None:
-    def world(variant: Variant) -> float:
-        return -1.0 if TRIGGER in variant.masked else left if len(variant.masked) > 7 else 4.0
-
-    found = checked(world, monkeypatch, subject(asked=frozenset({"evidence"})))
-    assert (found.label, found.pattern) == ("M-IA", pattern)
-    [row] = rows(found, MASK_QUESTION)
-    assert (row.amount, row.delta_after, row.draws) == (8, left, 0)
-
-
-def test_nodes_are_as_many_places(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The strongest hidden state of each place, not one place in five blocks; chance takes as many other places."""
-    layers = torch.zeros(7, N)
-    layers[1:, TRIGGER] = torch.tensor([5.0, 9.0, 8.0, 7.0, 6.0, 5.0])
-    layers[3, 4:8] = torch.tensor([1.0, 2.0, 3.0, 4.0])
-    drawn: list[Variant] = []
-
-    def world(variant: Variant) -> float:
-        drawn.extend([variant] if variant.nodes else [])
-        return -1.0 if (1, TRIGGER) in variant.nodes else 4.0
-
-    found = checked(world, monkeypatch, subject(layers=layers))
-    assert found.label == "M-AG"
-    assert drawn[0].nodes == ((1, 3), (2, 7), (2, 6), (2, 5), (2, 4))
-    for variant in drawn[1:]:
-        places = {position for _, position in variant.nodes}
-        assert len(places) == 5
-        assert not places & {0, 3, 4, 5, 6, 7, 17}
-        assert [layer for layer, _ in variant.nodes] == [1, 2, 2, 2, 2]
-
-
-def test_random_places_are_drawn_until_chance_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
-    """With nothing known of the task many are, with sturdy failures before it three."""
-
-    def world(variant: Variant) -> float:
-        return -1.0 if TRIGGER in variant.masked else 4.0
-
-    first = rows(checked(world, monkeypatch, record=ChanceRecord()), MASK_TOP)[0]
-    assert first.draws > 3
-    record = ChanceRecord()
-    draws = [rows(checked(world, monkeypatch, record=record, seed=seed), MASK_TOP)[0].draws for seed in range(40)]
-    assert (draws[0], draws[-1]) == (first.draws, 3)
-    assert draws == sorted(draws, reverse=True)
-
-
-def test_random_places_have_as_many_tokens_nested_like_the_ranking(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two words turn it, one of two tokens: a random place is three tokens, and its first word alone is tried too."""
-    relevance = torch.full((N,), 0.01)
-    relevance[15], relevance[TRIGGER] = 3.0, 2.0
-    tried: list[tuple[int, ...]] = []
-
-    def world(variant: Variant) -> float:
-        tried.append(variant.masked)
-        return -1.0 if {15, TRIGGER} <= set(variant.masked) else 4.0
-
-    found = checked(world, monkeypatch, subject(relevance=relevance, relevant=frozenset()))
-    [top] = [row for row in rows(found, MASK_TOP) if row.turned]
-    assert (top.amount, top.turned_draws) == (2, 0)
-    places = [masked for masked in tried if masked and not {15, TRIGGER} & set(masked)]
-    assert sorted(map(len, places)) == [*[2] * top.draws, *[3] * top.draws]
 
 
 def test_what_random_words_turn_too_is_not_manifest(monkeypatch: pytest.MonkeyPatch) -> None:
