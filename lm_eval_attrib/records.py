@@ -278,6 +278,11 @@ class Check:
     control_turned: float | None = None
     #: What was changed, for a reader: the words masked, the heads ablated.
     detail: str = ""
+    #: Random places drawn, and how many of them turned the answer.
+    draws: int = 0
+    turned_draws: int = 0
+    #: Probability that a random place turns this failure, by these draws and the task's earlier ones; None: not known.
+    chance: float | None = None
 
 
 @dataclass(frozen=True)

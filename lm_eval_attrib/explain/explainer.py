@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from ..checks.chance import ChanceRecord
 from ..checks.explained_prompt import Subject
 from ..checks.runner import Verification, verify
 from ..contrast import ScoreResponse, as_sequence, find_pair
@@ -18,7 +19,8 @@ from ..contrast.resources import Benches, Resources
 from ..errors import AttribError
 from ..lrp import Attribution, Engine, GraphRequest, Pair
 from ..prompt.profiles import TaskProfile
-from ..prompt.segments import relevant_segments, segment_tokens
+from ..prompt.segments import ANSWER, asked_segments, relevant_segments, segment_tokens
+from ..prompt.sinks import sink_positions
 from ..prompt.spans import Tokenizer, decode, token_text
 from ..prompt.words import words
 from ..records import Contrast, Explanation, Failure, NoPair, Status, TermTokens, digest
@@ -85,7 +87,7 @@ class Explainer:
         self._rival = self._engine(rival) if rival else None
         self._graph = GraphRequest(prune=True) if settings.graph and settings.rule in RIVALS else False
         self._benches = Benches(model, tokenizer, settings, judge, resources)
-        self._specials = frozenset(int(token) for token in tokenizer.all_special_ids)
+        self._chances = ChanceRecord()
 
     def explain(self, failures: Sequence[Failure]) -> list[Explanation]:
         """An explanation for each failure, in order. What raises is an explanation too, with status ``error``."""
@@ -207,11 +209,12 @@ class Explainer:
         target = self._next(ids, contrast.target_ids if whole else (contrast.target_id,))
         other = self._next(ids, contrast.contrast_ids if whole else (contrast.contrast_id,))
         text = token_text(ids, self.tokenizer, skip_special=False)
+        sinks = sink_positions(ids, self.tokenizer, attribution.loud)
         table = recording.token_table(
             ids=ids,
             texts=[text.piece(index) for index in range(len(ids))],
             segments=segment_tokens(failure, ids, self.tokenizer, profile, contrast.prompt_tokens),
-            special=[token in self._specials for token in ids],
+            special=[i in sinks for i in range(len(ids))],
             relevance=attribution.tokens,
         )
         terms = recording.measured_terms(contrast, attribution)
@@ -266,10 +269,12 @@ class Explainer:
         subject = Subject(
             pair=found.pair,
             relevance=attribution.tokens,
-            words=words(found.contrast.input_ids, self.tokenizer),
+            words=words(found.contrast.input_ids, self.tokenizer, [i for i, sink in enumerate(table.special) if sink]),
             special=table.special,
             segments=table.segments,
             relevant=relevant_segments(profile, found.failure),
+            asked=asked_segments(table.segments, relevant_segments(profile, found.failure)),
+            own=ANSWER,
             texts=table.texts,
             layers=attribution.layers if len(attribution.layers) > 1 else None,
             nodes=explanation.nodes,
@@ -281,7 +286,9 @@ class Explainer:
         )
         started = time.perf_counter()
         try:
-            verified: Verification = verify(self.model, subject, seed=self._chance(found.failure))
+            verified: Verification = verify(
+                self.model, subject, seed=self._chance(found.failure), task=found.failure.task, record=self._chances
+            )
         except Exception as error:
             # The attribution is sound without its checks: it is kept, and says that it was not checked.
             logger.debug("checks failed", exc_info=True)

@@ -262,6 +262,9 @@ COMMENT ON COLUMN checks."delta_after" IS 'Δℓ with it';
 COMMENT ON COLUMN checks."turned" IS 'delta_after ≤ 0: the model prefers the right token';
 COMMENT ON COLUMN checks."control" IS 'mean Δℓ after the same on random places; NULL without a control';
 COMMENT ON COLUMN checks."control_turned" IS 'share of random places that turned it too';
+COMMENT ON COLUMN checks."draws" IS 'random places drawn';
+COMMENT ON COLUMN checks."turned_draws" IS 'how many of them turned it too';
+COMMENT ON COLUMN checks."chance" IS 'probability that a random place turns this failure, by these draws and the task''s earlier ones';
 COMMENT ON COLUMN checks."detail" IS 'what was changed, for a reader';
 
 COMMENT ON VIEW segments IS 'Relevance by part of the prompt: what models and checkpoints are compared by.';

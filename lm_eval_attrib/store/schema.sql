@@ -227,6 +227,9 @@ CREATE TABLE base.checks (
     turned BOOLEAN NOT NULL,
     control DOUBLE,
     control_turned DOUBLE,
+    draws INTEGER NOT NULL,
+    turned_draws INTEGER NOT NULL,
+    chance DOUBLE,
     detail VARCHAR NOT NULL
 );
 
