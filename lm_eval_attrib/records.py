@@ -9,18 +9,18 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
+from .charges import Artefact
 from .columns import BlockFigures as BlockFigures
 from .columns import Column as Column
 from .columns import EdgeTable as EdgeTable
 from .columns import NodeTable as NodeTable
 from .columns import TokenTable as TokenTable
 from .columns import UnitTable as UnitTable
-
-from .charges import Artefact
 
 OutputType: TypeAlias = Literal["multiple_choice", "loglikelihood", "generate_until"]
 
@@ -32,9 +32,15 @@ Status: TypeAlias = Literal["attributed", "no pair", "no answer", "not sampled",
 STATUSES: tuple[Status, ...] = ("attributed", "no pair", "no answer", "not sampled", "error", "right since")
 
 
+_ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
+
+
 def digest(*parts: object) -> str:
-    """A short stable identifier of JSON-serialisable parts (128 bits of SHA-256, hexadecimal)."""
-    text = json.dumps(parts, sort_keys=True, ensure_ascii=False, default=str)
+    """A short stable identifier of JSON-serialisable parts (128 bits of SHA-256, hexadecimal).
+
+    Other values count as their text, without the memory address that it may hold (an image, an object of a data set).
+    """
+    text = json.dumps(parts, sort_keys=True, ensure_ascii=False, default=lambda value: _ADDRESS.sub("", str(value)))
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:32]
 
 
@@ -123,6 +129,48 @@ class MarginTerm:
 
 
 @dataclass(frozen=True)
+class TrajectoryPoint:
+    """How much a prefix of the response favours the gold answer: ``value`` = log p(gold) − log p(what was answered), in nats.
+
+    Both follow the prompt, the first ``place`` ids of the response and the task's answer cue. ``text`` is what the response says
+    between the point before and this one.
+    """
+
+    place: int
+    value: float
+    text: str
+
+
+@dataclass(frozen=True)
+class TriedAlternative:
+    """``ids`` put at ``place`` of the response and gone on with; ``right``: the task's metric accepts what came of it."""
+
+    place: int
+    ids: tuple[int, ...]
+    text: str
+    right: bool
+
+
+@dataclass(frozen=True)
+class StepEvidence:
+    """What speaks for a step as the one that sent the answer wrong (method.md, 5)."""
+
+    #: What was put between each prefix and the two answers.
+    cue: str = ""
+    points: tuple[TrajectoryPoint, ...] = ()
+    #: Nats by which the trajectory falls for good at the step.
+    fall: float | None = None
+    trials: tuple[TriedAlternative, ...] = ()
+    #: Continuations drawn from either side of the step, how many came out right, and Fisher's exact p (one-sided).
+    drawn: int = 0
+    right_with: int = 0
+    right_without: int = 0
+    p_value: float | None = None
+    #: Tokens that went through the model, over those of prompt and response.
+    forwards: float | None = None
+
+
+@dataclass(frozen=True)
 class Contrast:
     """The pair of tokens that a strategy found: explained at the last of ``input_ids``.
 
@@ -156,6 +204,8 @@ class Contrast:
     terms_after: int = 0
     #: Whether the terms of a side are summed as probabilities (the metric compares probability mass).
     pooled: bool = False
+    #: Of a pair that was found by trial: how.
+    evidence: StepEvidence | None = None
 
     @property
     def position(self) -> int:
@@ -276,11 +326,28 @@ class Explanation:
     #: Changes tried to see whether it is the model's failure at all; the first proved one is charged.
     artefacts: Sequence[Artefact] = ()
     seconds: float | None = None
+    #: Of these, spent on finding the pair, on the attribution and on the checks: ``pair``, ``attribution``, ``checks``.
+    stages: Mapping[str, float] = field(default_factory=dict)
+    #: What it is an explanation of, by content: several failures of several runs may share it. Empty: it is its failure's own.
+    explanation_id: str = ""
+    #: The release of this package that explained.
+    version: str = ""
+    #: What the search for a pair was allowed to spend. A larger budget tries again what has no pair.
+    budget: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Explained:
+    """What is stored under an explanation_id: its outcome, and what was spent on it."""
+
+    status: str
+    reason: str = ""
+    budget: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Run:
-    """One model under one rule and objective in one evaluation setting. Running the same again continues the same run."""
+    """One evaluation of one model, explained under one rule and objective. Running the same again continues the same run."""
 
     run_id: str
     model: str
@@ -292,6 +359,8 @@ class Run:
     versions: Mapping[str, str]
     #: Few-shot count, chat template, system instruction, generation arguments, seeds.
     settings: Mapping[str, Any] = field(default_factory=dict)
+    #: ``evaluation``; ``samples``: of answers logged elsewhere; ``compare``, ``replay``: of another run's failures.
+    kind: str = "evaluation"
 
 
 @dataclass(frozen=True)
@@ -309,13 +378,16 @@ class TaskSummary:
     not_attributable: str = ""
     #: Documents that this evaluation found right, under the filter that decides: stored as failures, they are none any more.
     right: Sequence[int] = ()
+    #: Whether this filter is the one whose failures are explained: of several, one.
+    decides: bool = True
 
 
 @dataclass(frozen=True)
-class Accepted:
-    """A generated response to a document that the task's own metric accepts; ``response`` is None where it does not (any more).
+class JudgedDocument:
+    """An evaluated document under one filter. ``value`` and ``right`` are None where the metric says nothing of it.
 
-    ``doc_digest`` tells the document from another of the same index.
+    ``doc_digest`` tells the document from another of the same index. ``response`` is the generated response where the task
+    accepted it under the filter that decides, else None.
     """
 
     run_id: str
@@ -323,17 +395,10 @@ class Accepted:
     filter: str
     doc_id: int
     doc_digest: str
-    response: str | None
-
-
-def answer_digest(prediction: str, first: str | None) -> str:
-    """What was answered, in short: the prediction and the first continuation's text (a generated response)."""
-    return digest("answer", prediction, first)
-
-
-def run_id(run_model: str, model_args: Mapping[str, Any], rule: str, objective: str, settings: Mapping[str, Any]) -> str:
-    """The identifier of a run: the same model, arguments, rule, objective and evaluation settings give the same."""
-    return digest("run", run_model, dict(model_args), rule, objective, dict(settings))
+    metric: str
+    value: float | None
+    right: bool | None
+    response: str | None = None
 
 
 def failure_id(run: str, task: str, filter_name: str, doc_id: int, doc: Mapping[str, Any], prompt: str) -> str:

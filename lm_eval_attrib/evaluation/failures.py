@@ -152,6 +152,18 @@ def _multiple_choice(task: EvaluatedTask, criterion: Criterion, judgement: Judge
     )
 
 
+def chosen_choice(metric: str, scores: Sequence[float | None], texts: Sequence[str]) -> int | None:
+    """The choice the metric takes as the model's: the first of the highest (per character or byte, or less its own prior)."""
+    if any(score is None for score in scores):
+        return None
+    values = [score for score in scores if score is not None]
+    if metric == "acc_mutual_info" and len(values) == 2 * len(texts):
+        values = [given - alone for given, alone in zip(values[: len(texts)], values[len(texts) :], strict=True)]
+    values = values[: len(texts)]
+    values = [normalised(value, metric, text) for value, text in zip(values, texts, strict=True)]
+    return max(range(len(values)), key=lambda place: (values[place], -place)) if values else None
+
+
 def _options(task: EvaluatedTask, document: Document, encoder: Encoder) -> tuple[Continuation, ...]:
     """The scored choices, each with its own text, its score without the prompt if there is one, and what it would have won."""
     requests = list(document.requests)
@@ -172,18 +184,6 @@ def _chosen(metric: str, options: Sequence[Continuation]) -> int | None:
     """The choice the metric takes as the model's: the first of the highest; None where a score is not known."""
     scores = option_scores(options, metric) or option_scores(options, "acc")
     return max(range(len(scores)), key=lambda place: (scores[place], -place)) if scores else None
-
-
-def chosen_choice(metric: str, scores: Sequence[float | None], texts: Sequence[str]) -> int | None:
-    """The choice the metric takes as the model's: the first of the highest (per character or byte, or less its own prior)."""
-    if any(score is None for score in scores):
-        return None
-    values = [score for score in scores if score is not None]
-    if metric == "acc_mutual_info" and len(values) == 2 * len(texts):
-        values = [given - alone for given, alone in zip(values[: len(texts)], values[len(texts) :], strict=True)]
-    values = values[: len(texts)]
-    values = [normalised(value, metric, text) for value, text in zip(values, texts, strict=True)]
-    return max(range(len(values)), key=lambda place: (values[place], -place)) if values else None
 
 
 def correct_choices(target: Any, texts: Sequence[str]) -> tuple[int, ...]:

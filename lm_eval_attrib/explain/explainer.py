@@ -32,18 +32,25 @@ logger = logging.getLogger(__name__)
 #: The other rule, whose agreement is part of an explanation's trust. Baselines have none, and no graph.
 RIVALS = {"attnlrp": "cplrp", "cplrp": "attnlrp"}
 
+#: What an explanation takes, in forward passes of its prompt (bench/engine.py, bench/graph.py, bench/checks.py).
+ATTRIBUTION, GRAPH, CHECKS = 4, 3, 13
+
 #: Tokens before a token that its text may depend on.
 _LOOK_BACK = 4
 
 
 @dataclass(frozen=True)
 class _Found:
-    """A failure with its pair, on the way to its attribution; ``seconds`` spent so far."""
+    """A failure with its pair, on the way to its attribution; ``stages``: seconds spent so far."""
 
     failure: Failure
     contrast: Contrast
     pair: Pair
-    seconds: float
+    stages: Mapping[str, float]
+
+    @property
+    def seconds(self) -> float:
+        return sum(self.stages.values())
 
 
 class Explainer:
@@ -105,6 +112,24 @@ class Explainer:
         """The seed of a document's random controls: with one for all, prompts of equal length would draw the same places."""
         return int(digest("controls", self.settings.seed, failure.task, failure.doc_id), 16)
 
+    def forwards_seconds(self, failure: Failure) -> float | None:
+        """About how long explaining ``failure`` takes once its pair is known, from a forward pass; None where there is none."""
+        ids = [*failure.continuations[0].prompt_ids, *failure.continuations[0].ids] if failure.continuations else []
+        if not ids:
+            return None
+        try:
+            given = torch.tensor([ids], device=self.model.device)
+            with torch.no_grad():
+                self.model(given)  # warms up
+                started = time.perf_counter()
+                float(self.model(given).logits[0, -1, 0])
+            took = time.perf_counter() - started
+        except Exception as error:
+            logger.debug("no forward pass to guess from: %s", error)
+            return None
+        passes = ATTRIBUTION * (1 if self._rival is None else 2)
+        return took * (passes + (GRAPH if self._graph else 0) + (CHECKS if self.settings.checks else 0))
+
     # --- the pair ------------------------------------------------------------------------------------------------
 
     def _search(self, failure: Failure) -> _Found | Explanation:
@@ -121,10 +146,11 @@ class Explainer:
                 reason = f"{contrast.strategy}: {contrast.reason}"
                 status: Status = "no pair" if contrast.answered else "no answer"
                 reason = reason if contrast.answered else contrast.reason
-                return Explanation(failure, status, reason=reason, seconds=time.perf_counter() - started)
+                took = time.perf_counter() - started
+                return Explanation(failure, status, reason=reason, seconds=took, stages={"pair": took})
             contrast = self._under_objective(failure, contrast)
-            return _Found(failure, contrast, recording.pair_of(contrast), time.perf_counter() - started)
-        except Exception as error:
+            return _Found(failure, contrast, recording.pair_of(contrast), {"pair": time.perf_counter() - started})
+        except (Exception, SystemExit) as error:
             return _failed(failure, error, time.perf_counter() - started)
 
     def _under_objective(self, failure: Failure, contrast: Contrast) -> Contrast:
@@ -161,7 +187,7 @@ class Explainer:
             return
         share = (time.perf_counter() - started) / len(found)
         for one, attribution, rival in zip(found, attributions, rivals, strict=True):
-            yield self._finish(replace(one, seconds=one.seconds + share), attribution, rival)
+            yield self._finish(replace(one, stages={**one.stages, "attribution": share}), attribution, rival)
 
     def _finish(self, found: _Found, attribution: Attribution, rival: Attribution | None) -> Explanation:
         started = time.perf_counter()
@@ -169,7 +195,11 @@ class Explainer:
             explanation = self._explanation(found, attribution, rival)
         except Exception as error:
             return _failed(found.failure, error, found.seconds + time.perf_counter() - started, found.contrast)
-        return replace(explanation, seconds=found.seconds + time.perf_counter() - started)
+        return replace(
+            explanation,
+            seconds=found.seconds + time.perf_counter() - started,
+            stages={**found.stages, **explanation.stages},
+        )
 
     def _explanation(self, found: _Found, attribution: Attribution, rival: Attribution | None) -> Explanation:
         failure, contrast, ids = found.failure, found.contrast, found.contrast.input_ids
@@ -252,6 +282,7 @@ class Explainer:
             # What these two explain is what checks measure; other objectives explain something else of the same pair.
             delta=attribution.delta_logit if found.pair.objective in ("logit_diff", "sequence") else None,
         )
+        started = time.perf_counter()
         try:
             verified: Verification = verify(self.model, subject, seed=self._chance(found.failure))
         except Exception as error:
@@ -265,15 +296,16 @@ class Explainer:
             pattern=verified.pattern,
             label_reason=verified.label_reason,
             trust=verified.trust,
+            stages={"checks": time.perf_counter() - started},
         )
 
 
-def _failed(failure: Failure, error: Exception, seconds: float, contrast: Contrast | None = None) -> Explanation:
+def _failed(failure: Failure, error: BaseException, seconds: float, contrast: Contrast | None = None) -> Explanation:
     logger.debug("failure %s could not be explained", failure.failure_id, exc_info=error)
     return Explanation(failure, "error", reason=_told(error), contrast=contrast, seconds=seconds)
 
 
-def _told(error: Exception) -> str:
+def _told(error: BaseException) -> str:
     """An expected error speaks for itself; of others the kind matters too."""
     text = str(error).strip().split("\n")[0]
     return text if isinstance(error, AttribError) else f"{type(error).__name__}: {text}"

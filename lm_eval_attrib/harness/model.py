@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 import os
 from collections.abc import Mapping, Sequence
@@ -27,6 +28,7 @@ from ..settings import PREFIX, Settings
 from .observed_task import ObservedTask
 from .scored_ids import Generated, Ids, Interned, ObservingHook, ScoredIds, response_ids, stop_after
 from .seam import metric_directions, unwatch, watch
+from .weights import weights_identity
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -50,8 +52,8 @@ class AttribHFLM(HFLM):  # type: ignore[misc]
     def __init__(self, pretrained: Any, **arguments: Any) -> None:
         own = {name: arguments.pop(name) for name in list(arguments) if name.startswith(PREFIX)}
         self.settings = Settings.from_arguments(own)
-        #: What the model was made with, without ``attrib_*``: part of a run's identity.
-        self.arguments: dict[str, Any] = {"pretrained": pretrained, **arguments}
+        #: What the model was made with, without ``attrib_*`` and what is said by default anyway: part of a run's identity.
+        self.arguments: dict[str, Any] = {"pretrained": pretrained, **_unlike_defaults(arguments)}
         self.scored: ScoredIds | None = None
         self._probe: list[tuple[Any, Ids, Ids]] | None = None
         self._prompts, self._responses = Interned(), Interned()
@@ -208,6 +210,10 @@ class AttribHFLM(HFLM):  # type: ignore[misc]
             return tuple(whole[len(head) :])
         return tuple(self.tok_encode(response, add_special_tokens=False))
 
+    def weights(self) -> str:
+        """What tells the weights from others at the same path (:func:`.weights.weights_identity`)."""
+        return weights_identity(self.model, self.arguments)
+
     def respond(self, kind: str, arguments: Sequence[tuple[str, Any]]) -> list[Any]:
         """Answers to further requests of a kind, got as the evaluation got its own; their ids are not kept.
 
@@ -241,7 +247,7 @@ class AttribHFLM(HFLM):  # type: ignore[misc]
             AttribError: nothing could be explained; see :mod:`.errors`.
         """
         tasks = read_tasks(samples, self.apply_chat_template, metric_directions())
-        return explain_tasks(self, tasks, {"source": "samples", "origin": origin})
+        return explain_tasks(self, tasks, {"source": "samples", "origin": origin}, "samples")
 
     @contextmanager
     def watched(self) -> Iterator[AttribHFLM]:
@@ -253,25 +259,31 @@ class AttribHFLM(HFLM):  # type: ignore[misc]
             unwatch(self)
 
 
+def _unlike_defaults(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    known = inspect.signature(HFLM.__init__).parameters
+    return {name: value for name, value in arguments.items() if name not in known or known[name].default != value}
+
+
 def _on_evaluated(lm: AttribHFLM, observed: Sequence[ObservedTask], arguments: Mapping[str, Any]) -> None:
     """Have what failed in an evaluation of ``lm`` explained."""
     try:
         if lm.explains():
             for one in observed:
                 one.read()
-            explain_tasks(lm, observed, _evaluation_settings(observed, arguments))
+            explain_tasks(lm, observed, _evaluation_settings(arguments))
     finally:
         if lm.scored is not None:
             lm.scored.clear()
 
 
-def _evaluation_settings(observed: Sequence[ObservedTask], arguments: Mapping[str, Any]) -> dict[str, Any]:
+def _evaluation_settings(arguments: Mapping[str, Any]) -> dict[str, Any]:
     """What of the evaluation's settings decides prompts and responses (see :func:`~..explain.run_identity.run_of`)."""
+    template = arguments.get("apply_chat_template") or False
     return {
         "system_instruction": arguments.get("system_instruction"),
-        "apply_chat_template": arguments.get("apply_chat_template", False),
-        "fewshot_as_multiturn": bool(arguments.get("fewshot_as_multiturn", False)),
-        "tasks": {one.name: {name: one.setting(name) for name in ("num_fewshot", "generation_kwargs")} for one in observed},
+        "apply_chat_template": template,
+        # Without a chat template there are no turns; simple_evaluate and the command line have other defaults.
+        "fewshot_as_multiturn": bool(template and arguments.get("fewshot_as_multiturn", False)),
     }
 
 

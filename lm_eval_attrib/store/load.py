@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from ..errors import ArgumentError
@@ -19,7 +18,7 @@ SELECT t.* FROM continuations t JOIN failures f USING (failure_id) WHERE f.run_i
 _FAILURES = "SELECT * FROM failures WHERE run_id = $run ORDER BY task, filter, doc_id, failure_id"
 _CONTRASTS = "SELECT c.* FROM contrasts c JOIN failures f USING (failure_id) WHERE f.run_id = $run"
 _TERMS = """
-SELECT f.failure_id, t.* EXCLUDE (key) FROM base.margin_terms t JOIN base.failures f ON t.key = f.key
+SELECT f.failure_id, t.* EXCLUDE (key) FROM base.margin_terms t JOIN base.failures f ON t.key = f.explanation
 WHERE f.run_id = $run ORDER BY t.term
 """
 _TOKENS = """
@@ -48,19 +47,6 @@ class StoredFailure:
     status: str
     contrast: Contrast | None
     tokens: Sequence[str]
-
-
-def run_settings(path: Path) -> dict[str, dict[str, Any]]:
-    """run_id → evaluation settings of the runs in the database at ``path``; none where no file is.
-
-    Raises:
-        StoreError: the file is no database of this project's, or cannot be read.
-    """
-    if not path.exists():
-        return {}
-    with Store.open(path) as store:
-        rows = store.sql("SELECT run_id, settings FROM runs").to_pylist()
-    return {row["run_id"]: json.loads(row["settings"]) for row in rows}
 
 
 def find_run(store: Store, beginning: str | None, option: str = "--run") -> StoredRun:

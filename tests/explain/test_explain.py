@@ -118,7 +118,13 @@ def test_random_controls_are_a_document_s_own(
 
 def test_an_explanation_is_whole(model: Any, tokenizer: Any, settings: Settings) -> None:
     full = settings.model_copy(update={"graph": True, "checks": True})
-    explained = Explainer(model, tokenizer, full).explain([failure(number, tokenizer) for number in range(6)])
+    wholes = [failure(number, tokenizer) for number in range(3)]
+    short = tuple(replace(one, ids=one.ids[:2], text=one.text[:2]) for one in failure(7, tokenizer).continuations)
+    firsts = [  # one of the two is what the model prefers, and its one token carries all of the margin
+        failure(7, tokenizer, continuations=short),
+        failure(7, tokenizer, continuations=short, failure_id="swapped", chosen=1, correct=(0,)),
+    ]
+    explained = Explainer(model, tokenizer, full).explain([*wholes, *firsts])
     assert {one.status for one in explained} == {"attributed"}
     for one in explained:
         assert one.contrast is not None
@@ -133,7 +139,8 @@ def test_an_explanation_is_whole(model: Any, tokenizer: Any, settings: Settings)
     assert max(map(abs, found.tokens.relevance_norm)) == pytest.approx(1)
     assert len(found.layers) == model.config.num_hidden_layers + 1
     assert all(len(row) == n for row in found.layers)
-    assert (found.figures.target, found.figures.contrast) == ("r", "b")
+    assert {found.figures.target, found.figures.contrast} == {"r", "b"}
+    assert found.contrast.share == pytest.approx(1, abs=1e-4)
     with torch.no_grad():
         logits = model(torch.tensor([found.contrast.input_ids])).logits[0, -1]
     difference = float(logits[found.contrast.target_id] - logits[found.contrast.contrast_id])
@@ -242,6 +249,10 @@ def test_another_answer_to_the_same_document_is_explained_anew(
     assert value(settings, "SELECT count(*) FROM failures") == 12
     again = explain(host, answered(failures, {3, 7}), settings)
     assert (again.known, again.counts) == (12, {})
+    first = explain(host, failures, settings)  # the first answers: what explained them is kept
+    assert (first.known, first.counts) == (12, {})
+    assert value(settings, "SELECT count(*) FROM failures WHERE prediction LIKE ' grey%'") == 0
+    assert statuses(settings) == {"attributed": 12}
 
 
 def test_what_is_right_when_evaluated_again_is_no_failure_any_more(
@@ -256,8 +267,9 @@ def test_what_is_right_when_evaluated_again_is_no_failure_any_more(
     assert value(settings, "SELECT attributed = failures FROM tasks") is True
     assert value(settings, "SELECT count(*) FROM tokens") == tokens  # the explanations are kept
     assert "found it right; before: attributed" in value(settings, "SELECT reason FROM failures WHERE doc_id = 3")
-    # Wrong again, they are failures again, in the sample or outside it.
-    assert explain(host, failures, settings).counts == {"attributed": 2}
+    # Wrong again, they are failures again, in the sample or outside it; their explanations are those that were kept.
+    again_wrong = explain(host, failures, settings)
+    assert (again_wrong.known, again_wrong.counts) == (12, {})
     assert statuses(settings) == {"attributed": 12}
     explain_run(host, Evaluated(RUN, [replace(one, right=range(12)) for one in summaries(failures)], []), settings)
     explain(host, failures, settings.model_copy(update={"limit": 4}))
@@ -302,5 +314,5 @@ def test_another_answer_among_several_processes(
     # Alone, another answer goes to the database past the shards, which still hold the older one.
     explain(Host(model, tokenizer), few, settings)
     assert value(settings, "SELECT prediction FROM failures WHERE doc_id = 1") == " red"
-    assert together(answered(few, {1})).known == 3
+    assert together(answered(few, {1})).known == 4  # both answers have been explained
     assert value(settings, "SELECT prediction FROM failures WHERE doc_id = 1").startswith(" grey")

@@ -29,7 +29,8 @@ STOREYS = [
     {"settings"},
     {"terms", "plugin", "tasks"},
     {"records"},
-    {"errors", "charges", "columns"},
+    {"columns"},
+    {"errors", "charges"},
 ]
 #: Parts that know less than their storey allows.
 ONLY = {
@@ -37,9 +38,9 @@ ONLY = {
     "lrp": {"errors"},
     "plugin": set(),
     "tasks": set(),
-    "records": {"charges", "columns"},
-    "charges": set(),
+    "records": {"columns", "charges"},
     "columns": set(),
+    "charges": set(),
 }
 #: Heavy libraries → the parts that may import them.
 LIBRARIES = {
