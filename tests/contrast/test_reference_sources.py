@@ -18,8 +18,8 @@ from explaining import failure as choice
 from lm_eval.tasks import TaskManager
 
 from lm_eval_attrib.contrast import Workbench
-from lm_eval_attrib.contrast.other_model import OtherModel
 from lm_eval_attrib.contrast.reference import Reference, reference_texts
+from lm_eval_attrib.contrast.references.other_model import OtherModel
 from lm_eval_attrib.errors import ArgumentError, ModelError, NotADatabase, SamplesError
 from lm_eval_attrib.evaluation.documents import document_digest
 from lm_eval_attrib.explain.outcome import ExplainReport
