@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
@@ -14,6 +13,7 @@ from .gold import correct_choices, gold_texts, labelled_choices
 from .judgement import Judgement
 from .metric import Criterion, as_number
 from .normalisation import chosen_under, normalised, option_scores
+from .repeats import judged_response
 from .task import Document, EvaluatedTask, Request
 
 #: What filters of lm_eval leave where nothing matched.
@@ -125,25 +125,15 @@ def _generated(task: EvaluatedTask, criterion: Criterion, document: Document, pl
     context, arguments = request.arguments[:2]
     filtered = document.filtered.get(criterion.filter, ())
     extracted = as_text(filtered[place]) if place < len(filtered) else None
-    response = _judged_response(request.responses, extracted)
+    texts = [one if isinstance(one, str) else str(one) for one in request.responses]
+    steps = (task.context(document).get("patterns") or {}).get(criterion.filter, ()) if len(texts) > 1 else ()
+    response = judged_response(texts, extracted, steps)
     continuation, ids = encoder.generated_continuation(context, arguments if isinstance(arguments, Mapping) else {}, response)
     golds = gold_texts(task.target(document), task.choices(document))
     return Answers(
         "generate_until", context, extracted if extracted is not None else response, golds, (continuation,),
         extracted=extracted, ids=ids,
     )  # fmt: skip
-
-
-def _judged_response(responses: Sequence[Any], extracted: str | None) -> str:
-    """Of several responses (a filter votes over repeats) one that says what was extracted: others may be right."""
-    texts = [one if isinstance(one, str) else str(one) for one in responses] or [""]
-    if len(texts) == 1 or extracted is None:
-        return texts[0]
-    # A number or word is not looked for inside a longer one.
-    said = re.compile(rf"(?<!\w){re.escape(extracted)}(?!\w)")
-    # Answers stand at the end: where several say it, the one that does so nearest to its end.
-    ends = [max((match.end() - len(text) for match in said.finditer(text)), default=-math.inf) for text in texts]
-    return texts[ends.index(max(ends))]
 
 
 def _multiple_choice(task: EvaluatedTask, criterion: Criterion, judgement: Judgement, encoder: Encoder) -> Answers:
