@@ -125,8 +125,8 @@ class MarginTerm:
 class TrajectoryPoint:
     """How much a prefix of the response favours the gold answer: ``value`` = log p(gold) − log p(what was answered), in nats.
 
-    Both follow the prompt, the first ``place`` ids of the response and the task's answer cue. ``text`` is what the response says
-    between the point before and this one.
+    Both follow the prompt, the first ``place`` ids of the response and the task's answer cue. ``text`` is what the response
+    says between the point before and this one.
     """
 
     place: int
