@@ -9,11 +9,18 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 from .charges import Artefact
+from .columns import BlockFigures as BlockFigures
+from .columns import Column as Column
+from .columns import EdgeTable as EdgeTable
+from .columns import NodeTable as NodeTable
+from .columns import TokenTable as TokenTable
+from .columns import UnitTable as UnitTable
 
 OutputType: TypeAlias = Literal["multiple_choice", "loglikelihood", "generate_until"]
 
@@ -25,17 +32,15 @@ Status: TypeAlias = Literal["attributed", "no pair", "no answer", "not sampled",
 STATUSES: tuple[Status, ...] = ("attributed", "no pair", "no answer", "not sampled", "error", "right since")
 
 
-class Column(Protocol):
-    """A one-dimensional sequence of numbers that Arrow can take: a list, ``array.array`` or a numpy array."""
-
-    def __len__(self) -> int: ...
-
-    def __iter__(self) -> Iterator[Any]: ...
+_ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
 
 
 def digest(*parts: object) -> str:
-    """A short stable identifier of JSON-serialisable parts (128 bits of SHA-256, hexadecimal)."""
-    text = json.dumps(parts, sort_keys=True, ensure_ascii=False, default=str)
+    """A short stable identifier of JSON-serialisable parts (128 bits of SHA-256, hexadecimal).
+
+    Other values count as their text, without the memory address that it may hold (an image, an object of a data set).
+    """
+    text = json.dumps(parts, sort_keys=True, ensure_ascii=False, default=lambda value: _ADDRESS.sub("", str(value)))
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:32]
 
 
@@ -62,6 +67,8 @@ class Continuation:
     think_end: str = ""
     #: Of a choice under mutual information: the same continuation scored without its prompt.
     prior: Continuation | None = None
+    #: Of a choice: the normalisations under which it would have been chosen (``acc``, ``acc_norm`` …).
+    chosen_under: tuple[str, ...] = ()
 
     @property
     def measured(self) -> str:
@@ -221,80 +228,33 @@ class NoPair:
 
 @dataclass(frozen=True)
 class PairFigures:
-    """What the model says at the explained position. Logits in nats; ranks from 1; probabilities of the softmax."""
+    """What the model says at the explained position. Logits in nats; ranks from 1; probabilities of the softmax.
+
+    Where whole continuations were compared, ``target`` and ``contrast`` are their texts, and a rank or a probability of their
+    first tokens would say nothing of them: None.
+    """
 
     target: str
     contrast: str
     delta_logit: float
-    target_rank: int
-    contrast_rank: int
-    target_probability: float
-    contrast_probability: float
+    target_rank: int | None
+    contrast_rank: int | None
+    target_probability: float | None
+    contrast_probability: float | None
     completeness_gap: float
     clean: bool
     #: Why it is not clean; empty when it is.
     unclean: str = ""
+    #: ``Contrast.margin`` as the explained model computes it from the continuations' tokens; None without a margin.
+    margin_reproduced: float | None = None
 
 
 @dataclass(frozen=True)
-class TokenTable:
-    """The explained tokens, one row each; all columns have the same length n."""
+class TermTokens:
+    """The own tokens of one of a contrast's ``terms``: texts, and relevance (nats) where the margin was explained."""
 
-    ids: Column
     texts: Sequence[str]
-    segments: Sequence[str]
-    special: Sequence[bool]
-    #: Relevance in nats, and divided by the largest absolute relevance of a token that is not special (in [-1, 1]).
-    relevance: Column
-    relevance_norm: Column
-
-
-@dataclass(frozen=True)
-class NodeTable:
-    """Hidden states kept in the graph. ``layer`` -1 is the embeddings, l the output of decoder block l."""
-
-    layer: Column
-    position: Column
-    relevance: Column
-
-
-@dataclass(frozen=True)
-class EdgeTable:
-    """Kept edges of block ``layer``: ``(layer - 1, source)`` to ``(layer, target)``; weight = ov + qk + same-token rest."""
-
-    layer: Column
-    source: Column
-    target: Column
-    weight: Column
-    ov: Column
-    qk: Column
-
-
-@dataclass(frozen=True)
-class UnitTable:
-    """Heads or MLP neurons of the kept subgraph, ranked by |relevance|."""
-
-    layer: Column
-    unit: Column
-    position: Column
-    relevance: Column
-
-
-@dataclass(frozen=True)
-class BlockFigures:
-    """Figures of one block of the kept graph (see docs/schema.md for each one's definition)."""
-
-    layer: int
-    nodes: int
-    edges: int
-    fan_in: float
-    fan_out: float
-    verticality: float
-    gini_nodes: float
-    gini_edges: float
-    cover_90: int
-    centre: float
-    look_back: float
+    relevance: Sequence[float] = ()
 
 
 @dataclass(frozen=True)
@@ -347,6 +307,8 @@ class Explanation:
     contrast: Contrast | None = None
     figures: PairFigures | None = None
     tokens: TokenTable | None = None
+    #: One for each of the contrast's ``terms``; with ``tokens`` they make up the relevance of a margin.
+    term_tokens: Sequence[TermTokens] = ()
     #: [L + 1][n] relevance of hidden states; row 0 the embeddings.
     layers: Sequence[Column] = ()
     nodes: NodeTable | None = None
@@ -364,11 +326,28 @@ class Explanation:
     #: Changes tried to see whether it is the model's failure at all; the first proved one is charged.
     artefacts: Sequence[Artefact] = ()
     seconds: float | None = None
+    #: Of these, spent on finding the pair, on the attribution and on the checks: ``pair``, ``attribution``, ``checks``.
+    stages: Mapping[str, float] = field(default_factory=dict)
+    #: What it is an explanation of, by content: several failures of several runs may share it. Empty: it is its failure's own.
+    explanation_id: str = ""
+    #: The release of this package that explained.
+    version: str = ""
+    #: What the search for a pair was allowed to spend. A larger budget tries again what has no pair.
+    budget: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Explained:
+    """What is stored under an explanation_id: its outcome, and what was spent on it."""
+
+    status: str
+    reason: str = ""
+    budget: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Run:
-    """One model under one rule and objective in one evaluation setting. Running the same again continues the same run."""
+    """One evaluation of one model, explained under one rule and objective. Running the same again continues the same run."""
 
     run_id: str
     model: str
@@ -380,6 +359,8 @@ class Run:
     versions: Mapping[str, str]
     #: Few-shot count, chat template, system instruction, generation arguments, seeds.
     settings: Mapping[str, Any] = field(default_factory=dict)
+    #: ``evaluation``; ``samples``: of answers logged elsewhere; ``compare``, ``replay``: of another run's failures.
+    kind: str = "evaluation"
 
 
 @dataclass(frozen=True)
@@ -397,13 +378,16 @@ class TaskSummary:
     not_attributable: str = ""
     #: Documents that this evaluation found right, under the filter that decides: stored as failures, they are none any more.
     right: Sequence[int] = ()
+    #: Whether this filter is the one whose failures are explained: of several, one.
+    decides: bool = True
 
 
 @dataclass(frozen=True)
-class Accepted:
-    """A generated response to a document that the task's own metric accepts; ``response`` is None where it does not (any more).
+class JudgedDocument:
+    """An evaluated document under one filter. ``value`` and ``right`` are None where the metric says nothing of it.
 
-    ``doc_digest`` tells the document from another of the same index.
+    ``doc_digest`` tells the document from another of the same index. ``response`` is the generated response where the task
+    accepted it under the filter that decides, else None.
     """
 
     run_id: str
@@ -411,17 +395,10 @@ class Accepted:
     filter: str
     doc_id: int
     doc_digest: str
-    response: str | None
-
-
-def answer_digest(prediction: str, first: str | None) -> str:
-    """What was answered, in short: the prediction and the first continuation's text (a generated response)."""
-    return digest("answer", prediction, first)
-
-
-def run_id(run_model: str, model_args: Mapping[str, Any], rule: str, objective: str, settings: Mapping[str, Any]) -> str:
-    """The identifier of a run: the same model, arguments, rule, objective and evaluation settings give the same."""
-    return digest("run", run_model, dict(model_args), rule, objective, dict(settings))
+    metric: str
+    value: float | None
+    right: bool | None
+    response: str | None = None
 
 
 def failure_id(run: str, task: str, filter_name: str, doc_id: int, doc: Mapping[str, Any], prompt: str) -> str:

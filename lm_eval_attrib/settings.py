@@ -7,7 +7,7 @@ They come from ``--model_args`` (lm_eval has parsed numbers and booleans already
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -72,6 +72,8 @@ class Settings(BaseModel):
     batch_size: Annotated[Positive | None, _word_means_none("auto")] = Field(None, description="pairs explained at once")
     profiles: Path | None = Field(None, description="a folder of task profiles that come before the built-in ones")
     report: Path | None = Field(None, description="a folder: write the report there at the end")
+    metric: Text | None = Field(None, description="the metric that decides what is wrong, where a task has it")
+    filter: Text | None = Field(None, description="the filter that decides, where a task has it")
     seed: Annotated[int, BeforeValidator(_no_boolean)] = Field(1234, description="seed of the sample and of random controls")
     max_tokens: Annotated[Positive | None, _word_means_none("none")] = Field(
         None, description="longer prompts are not explained, and say so"
@@ -114,24 +116,32 @@ class Settings(BaseModel):
             raise ArgumentError(_explain(error)) from None
 
     def identity(self) -> dict[str, Any]:
-        """What of the settings, beside rule and objective, decides what an explanation holds: part of a run's identifier.
+        """What of the settings, beside rule and objective, decides what a run holds: part of its identifier.
 
-        Where results go, how many failures are drawn and how memory is used change no explanation, so that a run can be
-        continued with a larger ``attrib_limit``. Annotations name failures of this very run, so they are no part of it.
+        Where results go, how many failures are drawn, how memory is used and what may be spent on a pair are no part of it, so
+        that a run can be continued with a larger ``attrib_limit`` or ``attrib_rollouts``. Annotations name failures of this
+        very run, and profiles count by what they say of its tasks.
         """
-        named = {
-            "contrast",
-            "graph",
-            "checks",
-            "profiles",
-            "max_tokens",
-            "target",
-            "reference",
-            "annotations",
-            "judge_url",
-            "judge_model",
-        }
-        return self.model_dump(mode="json", exclude_defaults=True, include=named)
+        named = {"contrast", "graph", "checks", "max_tokens", "target", "reference", "metric", "filter", "seed"}
+        return self.model_dump(mode="json", exclude_defaults=True, include=named | self._judges(self.contrast))
+
+    def content(self, order: Sequence[str]) -> dict[str, Any]:
+        """What of the settings changes the explanation of one failure.
+
+        Args:
+            order: the strategies that are tried. Judges that are only asked when every other strategy found nothing are part of
+                the budget.
+        """
+        named = {"rule", "objective", "contrast", "graph", "checks", "target", "reference", "seed"}
+        return self.model_dump(mode="json", include=named | self._judges(order))
+
+    def budget(self) -> dict[str, Any]:
+        """What may be spent on the pair of one failure, and by whom."""
+        return self.model_dump(mode="json", include={"rollouts", "rollout_seconds", "judge_url", "judge_model", "judge_calls"})
+
+    @staticmethod
+    def _judges(order: Sequence[str]) -> set[str]:
+        return {"judge_url", "judge_model"} if "judge" in order else set()
 
 
 #: Every argument's name, in the order of the fields, and ``attrib_config``.

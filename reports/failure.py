@@ -97,6 +97,8 @@ def decision(contrast: Row) -> DecisionView:
         clean=bool(contrast["clean"]),
         unclean=visible(contrast["unclean"] or "Δℓ is not above 1."),
         note=visible(contrast["note"] or ""),
+        margin="" if contrast["margin"] is None else signed(contrast["margin"]),
+        share="" if contrast["share"] is None else percent(contrast["share"]),
         gap=percent(contrast["completeness_gap"], 2),
         gap_meaning=gap_meaning(contrast["completeness_gap"]),
     )

@@ -26,7 +26,8 @@ class Candidate:
 class DecisionView:
     """The explained decision: where, between which two tokens, by how much, and how the pair was found.
 
-    ``sequence``: whole continuations were compared; the two tokens are their first ones.
+    ``sequence``: whole continuations were compared, and ``wrong`` and ``right`` are their texts. ``margin``: what the verdict
+    compared, in the metric's units; ``share``: the part of it that is explained; both empty where it compared no scores.
     """
 
     position: int
@@ -41,6 +42,8 @@ class DecisionView:
     clean: bool
     unclean: str
     note: str
+    margin: str
+    share: str
     gap: str
     gap_meaning: str
 

@@ -214,7 +214,7 @@ def _failure_row(site: Site, row: Row) -> FailureRow:
         one_line(row["prediction"] or "", CELL),
         one_line(row["gold"] or "", CELL),
         token_name(row["target"] or ""),
-        "" if _alike(row) else token_name(row["contrast"] or ""),
+        token_name(row["contrast"] or ""),
         round(row["delta_logit"], 4) if row["delta_logit"] is not None else 0.0,
         signed(row["delta_logit"]),
         bool(row["clean"]),
@@ -224,11 +224,6 @@ def _failure_row(site: Site, row: Row) -> FailureRow:
         row["trust"] or "unknown",
         round(row["trust_score"], 4) if row["trust_score"] is not None else -1.0,
     )
-
-
-def _alike(row: Row) -> bool:
-    """Whether the pair's tokens are one token: one continuation begins with the other, and only as wholes they compare."""
-    return bool(row["objective"] == "sequence" and row["target_id"] == row["contrast_id"])
 
 
 def _unattributed_row(site: Site, row: Row) -> UnattributedRow:

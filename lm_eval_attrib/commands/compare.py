@@ -15,7 +15,7 @@ from ..explain.session import explain_run
 from ..prompt.spans import Tokenizer, token_text
 from ..records import Contrast, Failure, TaskSummary, failure_id
 from ..store.database import Store
-from ..store.load import StoredFailure, find_run, read_failures, run_settings
+from ..store.load import StoredFailure, find_run, read_failures
 
 
 def compare(database: str | Path, model_args: str, *, run_id: str | None = None, device: str | None = None) -> ExplainReport:
@@ -42,13 +42,13 @@ def compare(database: str | Path, model_args: str, *, run_id: str | None = None,
     lm = load_model(model_args, database=Path(database), device=device)
     require_same_tokens(explained, lm.tokenizer)
     settings = lm.settings.model_copy(update={"limit": None})
-    again = run_of(lm.model, lm.arguments, settings, {**run.settings, "pairs_of": run.run_id}, run_settings(settings.db))
+    again = run_of(lm.model, lm.arguments, settings, {"pairs_of": run.run_id}, lm.weights(), "compare")
     pairs = dict(move(one, again.run_id, run.model) for one in explained)
     failures = [failure for failure, _ in pairs.values()]
     counts = Counter((failure.task, failure.metric, failure.filter) for failure in failures)
     summaries = [TaskSummary(again.run_id, *names, documents=n, failures=n, score=None) for names, n in counts.items()]
     known = {name: contrast for name, (_, contrast) in pairs.items()}
-    return explain_run(lm, Evaluated(again, summaries, failures, pairs=known), settings)
+    return explain_run(lm, Evaluated(again, summaries, failures, pairs=known, weights=lm.weights()), settings)
 
 
 def require_same_tokens(explained: Sequence[StoredFailure], tokenizer: Tokenizer) -> None:

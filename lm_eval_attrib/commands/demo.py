@@ -17,7 +17,7 @@ from . import rows
 
 #: Failures by task, the planted cause beside what the experiments found; a document's own field says the cause.
 BY_TASK = """
-SELECT t.task, t.documents, t.failures, round(t.score, 3) AS score, t.attributed, t.clean, t.no_pair, t.not_sampled
+SELECT t.task, t.documents, t.failures, round(t.score, 3) AS score, t.attributed, t.clean, t.no_pair, t.no_answer, t.not_sampled
 FROM tasks t ORDER BY t.task, t.filter
 """
 BY_LABEL = """

@@ -38,12 +38,15 @@ def _heading(row: Row) -> str:
 def _pair(pair: Row | None) -> str:
     if pair is None or pair["delta_logit"] is None:
         return ""
-    sides = [
-        f"{name:<11} {pair[name]!r}, rank {pair[f'{name}_rank']}, probability {_figure(pair[f'{name}_probability'])}"
-        for name in ("target", "contrast")
-    ]
-    if pair["objective"] == "sequence" and pair["target_id"] == pair["contrast_id"]:
-        sides = [f"compared    whole continuations: both go on with {pair['target']!r}"]
+    names = ("target", "contrast")
+    if pair["objective"] == "sequence":  # figures of their first tokens would say nothing of them
+        sides = [f"{name:<11} {pair[name]!r}, the whole continuation" for name in names]
+    else:
+        figures = {name: (pair[f"{name}_rank"], _figure(pair[f"{name}_probability"])) for name in names}
+        sides = [f"{name:<11} {pair[name]!r}, rank {rank}, probability {p}" for name, (rank, p) in figures.items()]
+    if pair["margin"] is not None:
+        share = "" if pair["share"] is None else f", of which the pair is {pair['share']:.0%}"
+        sides.append(f"margin      {_figure(pair['margin'])} in the metric's own units{share}")
     clean = "clean" if pair["clean"] else f"not clean: {pair['unclean']}"
     lines = [
         *sides,

@@ -2,47 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
 
 from ..errors import ArgumentError
-from ..records import Accepted, Failure, digest
+from ..records import Failure
 from ..store.database import Store
-from ..store.json_text import as_json
 from ..store.load import find_run
-from .judgement import JudgedTask
-from .task import Request
+from .documents import document_digest
 
 #: Correct responses known for a failure's document (an accepted response of another run), as texts.
 Lookup = Callable[[Failure], Sequence[str]]
 
 _ROWS = "SELECT task, filter, doc_id, doc_digest, response FROM accepted WHERE run_id = $run"
-
-
-def document_digest(doc: Mapping[str, Any]) -> str:
-    """Tells documents apart: a task's index may be another document in another version of its data set."""
-    return digest("document", as_json(doc))
-
-
-def accepted_rows(run_id: str, judged: JudgedTask) -> Iterator[Accepted]:
-    """A row for each document that was answered by a generated response, with the response if it is right.
-
-    Where several responses were asked for, the verdict may be on all of them together: none is kept.
-    """
-    if isinstance(judged.criterion, str):
-        return
-    for judgement in judged.deciding:
-        document = judgement.document
-        request = next((one for one in document.requests if one.kind == "generate_until"), None)
-        if request is None:
-            continue
-        response = _only_response(request) if judgement.right else None
-        found = document_digest(document.fields)
-        yield Accepted(run_id, judged.task.name, judged.criterion.filter, document.doc_id, found, response)
-
-
-def _only_response(request: Request) -> str | None:
-    return str(request.responses[0]) if len(request.responses) == 1 else None
 
 
 def accepted_in(store: Store, run: str) -> Lookup:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from ..errors import SamplesError
 from ..records import Continuation, Failure, OutputType, failure_id
 from .judgement import Judgement
 from .metric import Criterion, as_number
-from .normalisation import normalised
+from .normalisation import chosen_under, normalised, option_scores
 from .task import Document, EvaluatedTask, Request
 
 #: What filters of lm_eval leave where nothing matched.
@@ -145,26 +145,18 @@ def _judged_response(responses: Sequence[Any], extracted: str | None) -> str:
 
 def _multiple_choice(task: EvaluatedTask, criterion: Criterion, judgement: Judgement, encoder: Encoder) -> Answers:
     document = judgement.document
-    requests = list(document.requests)
-    conditional = requests[: len(requests) // 2] if task.mutual_information(document) else requests
-    answers = [answer_of(request.responses) for request in requests]
-    scored = tuple(
-        encoder.scored_continuation(request.arguments[0], request.arguments[1], answer)
-        for request, answer in zip(conditional, answers, strict=False)
-    )
-    known = task.choices(document)
-    texts = list(known) if known is not None and len(known) == len(conditional) else [one.text.strip() for one in scored]
-    chosen = chosen_choice(criterion.metric, [a[0] if a else None for a in answers], texts)
+    options = _options(task, document, encoder)
+    texts = [one.measured for one in options]
+    chosen = _chosen(criterion.metric, options)
     # A value between 0 and 1 is probability on all right choices together: more than the one that the target names.
     labelled = _labelled(document.doc, texts) if 0 < (judgement.value or 0) < 1 else None
     correct = correct_choices(task.target(document), texts) if labelled is None else labelled
-    shown = chosen if chosen is not None else 0
     return Answers(
         "multiple_choice",
-        conditional[shown].arguments[0],
+        options[0 if chosen is None else chosen].prompt,
         texts[chosen] if chosen is not None else "",
         tuple(texts[place] for place in correct) or gold_texts(task.target(document), None),
-        scored,
+        options,
         chosen,
         correct,
     )
@@ -180,6 +172,28 @@ def chosen_choice(metric: str, scores: Sequence[float | None], texts: Sequence[s
     values = values[: len(texts)]
     values = [normalised(value, metric, text) for value, text in zip(values, texts, strict=True)]
     return max(range(len(values)), key=lambda place: (values[place], -place)) if values else None
+
+
+def _options(task: EvaluatedTask, document: Document, encoder: Encoder) -> tuple[Continuation, ...]:
+    """The scored choices, each with its own text, its score without the prompt if there is one, and what it would have won."""
+    requests = list(document.requests)
+    mutual = task.mutual_information(document)
+    half = len(requests) // 2 if mutual else len(requests)
+    scored = [encoder.scored_continuation(one.arguments[0], one.arguments[1], answer_of(one.responses)) for one in requests]
+    known = task.choices(document)
+    texts = list(known) if known is not None and len(known) == half else [one.text.strip() for one in scored[:half]]
+    priors = scored[half:] if mutual else [None] * half
+    options = [
+        replace(one, choice=str(text), prior=prior) for one, text, prior in zip(scored[:half], texts, priors, strict=True)
+    ]
+    won = zip(options, chosen_under(options), strict=True)
+    return tuple(replace(option, chosen_under=names) for option, names in won)
+
+
+def _chosen(metric: str, options: Sequence[Continuation]) -> int | None:
+    """The choice the metric takes as the model's: the first of the highest; None where a score is not known."""
+    scores = option_scores(options, metric) or option_scores(options, "acc")
+    return max(range(len(scores)), key=lambda place: (scores[place], -place)) if scores else None
 
 
 def correct_choices(target: Any, texts: Sequence[str]) -> tuple[int, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from .metric import Criterion, Ranges, as_number
@@ -31,23 +31,35 @@ class Count(NamedTuple):
     failures: int = 0
     total: float = 0.0
 
+    @property
+    def right(self) -> int:
+        """Documents that do not fail."""
+        return self.documents - self.failures
+
 
 @dataclass(frozen=True)
 class JudgedTask:
-    """One task in one process: what decides in it (or, as text, why nothing does), and its judgements by filter.
+    """One task in one process: what decides under each filter (or, as text, why nothing does), and its judgements by filter.
 
-    ``ranges`` are those of all processes; judgements are of this process's documents, in their order.
+    ``ranges`` are those of all processes; judgements are of this process's documents, in their order. ``filter`` is the one
+    that decides, once that is known (:meth:`decided`).
     """
 
     task: EvaluatedTask
-    criterion: Criterion | str
+    criteria: Mapping[str, Criterion] | str
     ranges: Ranges
     judgements: Mapping[str, Sequence[Judgement]] = field(default_factory=dict)
+    filter: str = ""
+
+    @property
+    def criterion(self) -> Criterion | str:
+        """What decides, or why nothing does."""
+        return self.criteria if isinstance(self.criteria, str) else self.criteria[self.filter]
 
     @property
     def deciding(self) -> Sequence[Judgement]:
         """The judgements under the filter that decides; none where nothing does."""
-        return () if isinstance(self.criterion, str) else self.judgements[self.criterion.filter]
+        return () if isinstance(self.criteria, str) else self.judgements[self.filter]
 
     def counts(self) -> dict[str, Count]:
         """By filter, what this process's judgements come to."""
@@ -57,19 +69,30 @@ class JudgedTask:
             found[name] = Count(len(values), sum(one.fails for one in judgements), sum(values))
         return found
 
+    def decided(self, counts: Mapping[str, Count], asked: str | None) -> JudgedTask:
+        """The same with the filter that decides: the one asked for, else the first of those under which most are right.
 
-def judge_task(task: EvaluatedTask, criterion: Criterion | str, ranges: Ranges) -> JudgedTask:
-    """Judge every document of ``task`` in this process, once.
+        Args:
+            counts: of all processes, by filter.
+            asked: a filter's name; None, or one that decides nothing here, for none.
+        """
+        if isinstance(self.criteria, str):
+            return self
+        most = max(self.criteria, key=lambda name: counts.get(name, Count()).right)
+        return replace(self, filter=asked if asked is not None and asked in self.criteria else most)
+
+
+def judge_task(task: EvaluatedTask, criteria: Mapping[str, Criterion] | str, ranges: Ranges) -> JudgedTask:
+    """Judge every document of ``task`` in this process under each filter, once.
 
     Args:
-        criterion: What decides, or why nothing does: then there is nothing to judge.
+        criteria: What decides by filter, or why nothing does: then there is nothing to judge.
         ranges: What the metrics said over all processes.
     """
-    if isinstance(criterion, str):
-        return JudgedTask(task, criterion, ranges)
-    filters = dict.fromkeys((*task.filters, criterion.filter))
-    judgements = {name: [_judgement(document, name, criterion) for document in task.documents] for name in filters}
-    return JudgedTask(task, criterion, ranges, judgements)
+    if isinstance(criteria, str):
+        return JudgedTask(task, criteria, ranges)
+    judgements = {name: [_judgement(document, name, one) for document in task.documents] for name, one in criteria.items()}
+    return JudgedTask(task, criteria, ranges, judgements, next(iter(criteria)))
 
 
 def _judgement(document: Document, filter_name: str, criterion: Criterion) -> Judgement:

@@ -2,7 +2,8 @@
 
 A metric decides when it says something about a single document: a number (or truth value) in [0, 1]. Pairs that only an
 aggregation understands (F1's gold and prediction, a perplexity's likelihood and length) do not. Of those that do, the
-profile's decides, else the first that is named like an accuracy, else the first.
+profile's decides, else the first that is named like an accuracy, else the first. Of several filters the one under which most
+documents are right decides, unless one is asked for: what a strict filter misses is a format, not a decision of the model.
 """
 
 from __future__ import annotations
@@ -104,22 +105,36 @@ def merge_ranges(parts: Sequence[Ranges]) -> Ranges:
     return merged
 
 
-def find_criterion(found: Ranges, profile: TaskProfile, higher_is_better: Mapping[str, Any]) -> Criterion | str:
-    """The deciding metric and filter, or why there is none.
+def find_criteria(found: Ranges, profile: TaskProfile, higher_is_better: Mapping[str, Any]) -> dict[str, Criterion] | str:
+    """By filter, the deciding metric; or why there is none. Filters under which none decides are left out.
 
     Args:
         higher_is_better: By metric; one that is not there improves upwards, of one that is None nobody knows.
     """
-    filters = list(found)
-    if not filters:
+    if not found:
         return "it has no documents"
-    filter_name = profile.filter if profile.filter in filters else filters[0]
-    row = found[filter_name]
+    criteria = {name: _of_filter(name, row, profile, higher_is_better) for name, row in found.items()}
+    known = {name: one for name, one in criteria.items() if not isinstance(one, str)}
+    return known or next(one for one in criteria.values() if isinstance(one, str))
+
+
+def asked_for(profile: TaskProfile, metric: str | None, filter_name: str | None) -> TaskProfile:
+    """The profile with another deciding metric or filter; a threshold is of the metric it was written for."""
+    said = {name: getattr(profile, name) for name in profile.model_fields_set}
+    if metric is not None and metric != profile.metric:
+        said.pop("threshold", None)
+    asked = {"metric": metric, "filter": filter_name}
+    return TaskProfile(**{**said, **{name: value for name, value in asked.items() if value is not None}})
+
+
+def _of_filter(
+    filter_name: str, row: Mapping[str, Range], profile: TaskProfile, higher_is_better: Mapping[str, Any]
+) -> Criterion | str:
     explicit = "threshold" in profile.model_fields_set
-    if profile.metric in row and row[profile.metric].documents:
-        known = row[profile.metric]
-        if explicit or (known.low >= 0 and known.high <= 1):
-            return _criterion(profile.metric, filter_name, higher_is_better, profile.threshold if explicit else None)
+    asked = profile.metric
+    known = None if asked is None else row.get(asked)
+    if asked is not None and known is not None and known.documents and (explicit or (known.low >= 0 and known.high <= 1)):
+        return _criterion(asked, filter_name, higher_is_better, profile.threshold if explicit else None)
     usable = [metric for metric, one in row.items() if one.documents and not one.unusable and one.low >= 0 and one.high <= 1]
     if not usable:
         names = ", ".join(row) or "none"

@@ -231,6 +231,11 @@ class SampledTask:
     #: By metric; None where neither the evaluation's results nor the metric's name say it.
     higher_is_better: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def posed(self) -> Mapping[str, Any]:
+        """Nothing is known beside the samples."""
+        return {}
+
     def target(self, document: Document) -> Any:
         """The gold answer. A samples file holds lists as text, and for contexts that differ by choice not the index."""
         if self._contexts_differ(document):

@@ -51,7 +51,7 @@ class EvaluatedTask(Protocol):
 
     @property
     def filters(self) -> Sequence[str]:
-        """Names of the task's filters, in its order; the first decides unless a profile names another."""
+        """Names of the task's filters, in its order."""
         ...
 
     @property
@@ -60,6 +60,11 @@ class EvaluatedTask(Protocol):
     @property
     def problem(self) -> str:
         """Why this task's verdicts cannot be used; empty when they can."""
+        ...
+
+    @property
+    def posed(self) -> Mapping[str, Any]:
+        """How it was posed, as far as documents and requests do not say it: number of examples, the text of its definition."""
         ...
 
     def target(self, document: Document) -> Any:

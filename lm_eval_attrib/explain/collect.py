@@ -6,16 +6,14 @@ import logging
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
-from ..errors import StoreError
-from ..evaluation.accepted import accepted_rows
+from ..evaluation.documents import document_rows, requests_identity
 from ..evaluation.failures import Encoder, build_failure, unreadable_failure
 from ..evaluation.judgement import Count, JudgedTask, judge_task
-from ..evaluation.metric import Criterion, as_number, find_criterion, merge_ranges, ranges_of
+from ..evaluation.metric import Criterion, as_number, asked_for, find_criteria, merge_ranges, ranges_of
 from ..evaluation.task import Document, EvaluatedTask
 from ..prompt.profiles import TaskProfile, load_profiles, profile_for
-from ..records import Failure, Run, TaskSummary
+from ..records import Failure, Run, TaskSummary, digest
 from ..settings import Settings
-from ..store.load import run_settings
 from .evaluated import Evaluated
 from .host import Host, gather
 from .outcome import ExplainReport
@@ -31,45 +29,59 @@ class EvaluatedModel(Host, Encoder, Protocol):
     arguments: dict[str, Any]
     settings: Settings
 
+    def weights(self) -> str:
+        """What tells its weights from others of the same name."""
+        ...
 
-def explain_tasks(lm: EvaluatedModel, tasks: Sequence[EvaluatedTask], evaluation: Mapping[str, Any]) -> ExplainReport:
+
+def explain_tasks(
+    lm: EvaluatedModel, tasks: Sequence[EvaluatedTask], evaluation: Mapping[str, Any], kind: str = "evaluation"
+) -> ExplainReport:
     """Explain the failures of ``tasks``.
 
     Every process of an evaluation calls this with its own documents; what decides and what is counted is the same in all.
 
     Args:
         evaluation: Settings of the evaluation that decide which run this is.
+        kind: ``evaluation``, or ``samples`` for answers that were logged elsewhere.
 
     Raises:
         AttribError: nothing could be explained; see :mod:`.errors`.
     """
-    run = run_of(lm.model, lm.arguments, lm.settings, evaluation, gather(lm, _before(lm))[0])
     profiles = load_profiles(lm.settings.profiles)
-    judged = _judge_tasks(lm, tasks, profiles)
+    chosen = {task.name: asked_for(profile_for(task.name, profiles), lm.settings.metric, lm.settings.filter) for task in tasks}
+    weights = gather(lm, lm.weights())[0]
+    posed = {"tasks": _posed(lm, tasks, chosen), **evaluation}
+    run = run_of(lm.model, lm.arguments, lm.settings, posed, weights, kind)
+    judged, counts = _judge_tasks(lm, tasks, chosen)
     scorer = TaskScorer()
     evaluated = Evaluated(
         run=run,
-        tasks=_summaries(lm, run, judged),
+        tasks=_summaries(lm, run, judged, counts),
         failures=_failures(lm, run, judged, scorer),
-        accepted=[] if lm.settings.limit == 0 else [row for one in judged for row in accepted_rows(run.run_id, one)],
+        documents=[] if lm.settings.limit == 0 else [row for one in judged for row in document_rows(run.run_id, one)],
         judge=scorer,
         profiles=profiles,
+        weights=weights,
     )
     return explain_run(lm, evaluated, lm.settings)
 
 
-def _before(lm: EvaluatedModel) -> dict[str, dict[str, Any]]:
-    """The settings of the runs that the database holds, as the first process reads them."""
-    if lm.rank > 0:
-        return {}
-    try:
-        return run_settings(lm.settings.db)
-    except StoreError as error:
-        log.debug("The database's runs cannot be read: %s", error)
-        return {}  # it cannot be written either, which the session tells every process
+def _posed(lm: Host, tasks: Sequence[EvaluatedTask], profiles: Mapping[str, TaskProfile]) -> dict[str, Any]:
+    """By task, what decides its documents, prompts and verdicts; the documents are those of all processes."""
+    everywhere = gather(lm, {task.name: requests_identity(task.documents) for task in tasks})
+    found = {}
+    for task in tasks:
+        asked = sorted({item for part in everywhere for item in part.get(task.name, {}).items()})
+        profile = digest("profile", profiles[task.name].model_dump(mode="json"))
+        found[task.name] = {**task.posed, "documents": digest("documents", asked), "profile": profile}
+    return found
 
 
-def _judge_tasks(lm: Host, tasks: Sequence[EvaluatedTask], profiles: tuple[TaskProfile, ...]) -> list[JudgedTask]:
+def _judge_tasks(
+    lm: EvaluatedModel, tasks: Sequence[EvaluatedTask], profiles: Mapping[str, TaskProfile]
+) -> tuple[list[JudgedTask], dict[str, dict[str, Count]]]:
+    """The tasks judged, and by task and filter the counts of all processes."""
     local = {task.name: ranges_of(task) for task in tasks}
     problems = {task.name: task.problem for task in tasks}
     everywhere = gather(lm, (local, problems))
@@ -77,30 +89,50 @@ def _judge_tasks(lm: Host, tasks: Sequence[EvaluatedTask], profiles: tuple[TaskP
     for task in tasks:
         ranges = merge_ranges([ranges.get(task.name, {}) for ranges, _ in everywhere])
         problem = next((known[task.name] for _, known in everywhere if known.get(task.name)), "")
-        criterion = problem or find_criterion(ranges, profile_for(task.name, profiles), task.higher_is_better)
-        judged.append(judge_task(task, criterion, ranges))
-    return judged
+        criteria = problem or find_criteria(ranges, profiles[task.name], task.higher_is_better)
+        judged.append(judge_task(task, criteria, ranges))
+    parts = gather(lm, {one.task.name: one.counts() for one in judged})
+    counts = {one.task.name: _summed([part.get(one.task.name, {}) for part in parts]) for one in judged}
+    decided = [one.decided(counts[one.task.name], profiles[one.task.name].filter) for one in judged]
+    for one in decided:
+        _say_what_was_not_found(one, lm.settings)
+    return decided, counts
 
 
-def _summaries(lm: Host, run: Run, judged: Sequence[JudgedTask]) -> list[TaskSummary]:
+def _summed(parts: Sequence[Mapping[str, Count]]) -> dict[str, Count]:
+    names = dict.fromkeys(name for part in parts for name in part)
+    return {name: Count(*map(sum, zip(*(part.get(name, Count()) for part in parts), strict=True))) for name in names}
+
+
+def _say_what_was_not_found(judged: JudgedTask, settings: Settings) -> None:
+    criterion = judged.criterion
+    if isinstance(criterion, str):
+        return
+    for kind, asked, found in (("metric", settings.metric, criterion.metric), ("filter", settings.filter, criterion.filter)):
+        if asked is not None and asked != found:
+            log.warning("%s has no %s %r that decides; %r does.", judged.task.name, kind, asked, found)
+
+
+def _summaries(
+    lm: Host, run: Run, judged: Sequence[JudgedTask], counts: Mapping[str, Mapping[str, Count]]
+) -> list[TaskSummary]:
     """One a task and filter; the counts are those of all processes."""
-    mine = {one.task.name: (one.counts(), [j.document.doc_id for j in one.deciding if j.right]) for one in judged}
-    everywhere = gather(lm, mine)
+    everywhere = gather(lm, {one.task.name: [j.document.doc_id for j in one.deciding if j.right] for one in judged})
     rows = []
     for one in judged:
-        if isinstance(one.criterion, str):
+        name, criterion = one.task.name, one.criterion
+        if isinstance(criterion, str) or isinstance(one.criteria, str):
             documents = max((r.documents + r.unusable for row in one.ranges.values() for r in row.values()), default=0)
-            rows.append(TaskSummary(run.run_id, one.task.name, "", "", documents, 0, None, one.criterion))
+            rows.append(TaskSummary(run.run_id, name, "", "", documents, 0, None, str(criterion)))
             continue
-        parts = [part[one.task.name] for part in everywhere if one.task.name in part]
-        for filter_name in one.ranges:
-            documents, failures, total = map(sum, zip(*(counts.get(filter_name, Count()) for counts, _ in parts), strict=True))
-            score = total / documents if documents else None
-            decides = filter_name == one.criterion.filter
-            right = tuple(doc_id for _, found in parts for doc_id in found) if decides else ()
-            counted = "" if decides else _counted(one.criterion)
-            names = (run.run_id, one.task.name, one.criterion.metric, filter_name)
-            rows.append(TaskSummary(*names, int(documents), int(failures), score, counted, right))
+        for filter_name, each in one.criteria.items():
+            found = counts[name].get(filter_name, Count())
+            score = found.total / found.documents if found.documents else None
+            decides = filter_name == criterion.filter
+            right = tuple(doc_id for part in everywhere for doc_id in part.get(name, ())) if decides else ()
+            names = (run.run_id, name, each.metric, filter_name)
+            counted = "" if decides else _counted(criterion)
+            rows.append(TaskSummary(*names, int(found.documents), int(found.failures), score, counted, right, decides))
     return rows
 
 
@@ -127,7 +159,7 @@ class TaskScorer:
         task, document, criterion = self._known[failure.failure_id]
         try:
             metrics = task.rescore(document, criterion.filter, response)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             # A task's scorer may stumble over text it never saw: no verdict, and the strategy goes on without.
             log.debug("%s, document %s: a new response could not be scored (%s)", task.name, document.doc_id, error)
             return None

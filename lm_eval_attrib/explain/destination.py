@@ -25,14 +25,12 @@ class Destination:
 
     def __init__(self, host: Host, run: Run, database: Path, tasks: Sequence[TaskSummary]) -> None:
         self.run, self.database, self.alone = run, database, host.world_size <= 1
-        self.stored = Stored()
         self.sink: Sink | None = None
         if host.rank == 0:
             store = Store.create(database)
             try:
                 store.begin(run)
                 store.add_tasks(tasks)
-                self.stored = _stored(store, run)
             except BaseException:
                 store.close()
                 raise
@@ -44,13 +42,25 @@ class Destination:
         shards.begin(run)
         if host.rank == 0:
             shards.add_tasks(tasks)
-            self.stored = self.stored.with_shards(_stored(shards, run))
         self.sink = shards
 
     @property
     def store(self) -> Store | None:
         """The database where this process writes to it: it cannot be opened twice."""
         return self.sink if isinstance(self.sink, Store) else None
+
+    def stored(self, explanation_ids: Sequence[str]) -> Stored:
+        """What is known of the run's failures, and of these explanations; asked of the first process.
+
+        Raises:
+            StoreError: it cannot be read.
+        """
+        assert self.sink is not None
+        mine = _stored(self.sink, self.run, explanation_ids)
+        if self.alone:
+            return mine
+        with Store.open(self.database) as store:
+            return _stored(store, self.run, explanation_ids).with_shards(mine)
 
     @property
     def _shards(self) -> Path:
@@ -83,5 +93,5 @@ class Destination:
             store.finish(self.run.run_id, status)
 
 
-def _stored(sink: Sink, run: Run) -> Stored:
-    return Stored(sink.known(run.run_id), sink.answers(run.run_id))
+def _stored(sink: Sink, run: Run, explanation_ids: Sequence[str]) -> Stored:
+    return Stored(sink.known(run.run_id), sink.links(run.run_id), sink.explained(explanation_ids))

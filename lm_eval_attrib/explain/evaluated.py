@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from ..contrast import ScoreResponse
 from ..prompt.profiles import TaskProfile
-from ..records import Accepted, Contrast, Failure, Run, TaskSummary
+from ..records import Contrast, Failure, JudgedDocument, Run, TaskSummary
 
 
 @dataclass(frozen=True)
@@ -18,16 +18,18 @@ class Evaluated:
         run: what was evaluated, the same in every process.
         tasks: what the tasks came to over all processes; those of the first process are written.
         failures: of this process.
-        accepted: this process's documents with generated responses; those that are right are kept as text.
+        documents: this process's documents, right and wrong.
         judge: scores a new response with the task's own metric, for strategies that try responses.
         pairs: by failure_id, pairs that are known and not searched for.
         profiles: the profiles by which it was judged; None to read those that the settings name.
+        weights: what tells the model's weights from others of the same name.
     """
 
     run: Run
     tasks: Sequence[TaskSummary]
     failures: Sequence[Failure]
-    accepted: Sequence[Accepted] = ()
+    documents: Sequence[JudgedDocument] = ()
     judge: ScoreResponse | None = None
     pairs: Mapping[str, Contrast] = field(default_factory=dict)
     profiles: tuple[TaskProfile, ...] | None = None
+    weights: str = ""

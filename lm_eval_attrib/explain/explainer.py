@@ -13,6 +13,7 @@ import torch
 from ..checks.explained_prompt import Subject
 from ..checks.runner import Verification, verify
 from ..contrast import ScoreResponse, as_sequence, find_pair
+from ..contrast.margin import margin_of_terms
 from ..contrast.resources import Benches, Resources
 from ..errors import AttribError
 from ..lrp import Attribution, Engine, GraphRequest, Pair
@@ -20,7 +21,7 @@ from ..prompt.profiles import TaskProfile
 from ..prompt.segments import relevant_segments, segment_tokens
 from ..prompt.spans import Tokenizer, decode, token_text
 from ..prompt.words import words
-from ..records import Contrast, Explanation, Failure, NoPair, Status, digest
+from ..records import Contrast, Explanation, Failure, NoPair, Status, TermTokens, digest
 from ..settings import Settings
 from . import to_records as recording
 from .sample import prompt_tokens
@@ -30,18 +31,25 @@ logger = logging.getLogger(__name__)
 #: The other rule, whose agreement is part of an explanation's trust. Baselines have none, and no graph.
 RIVALS = {"attnlrp": "cplrp", "cplrp": "attnlrp"}
 
+#: What an explanation takes, in forward passes of its prompt (bench/engine.py, bench/graph.py, bench/checks.py).
+ATTRIBUTION, GRAPH, CHECKS = 4, 3, 13
+
 #: Tokens before a token that its text may depend on.
 _LOOK_BACK = 4
 
 
 @dataclass(frozen=True)
 class _Found:
-    """A failure with its pair, on the way to its attribution; ``seconds`` spent so far."""
+    """A failure with its pair, on the way to its attribution; ``stages``: seconds spent so far."""
 
     failure: Failure
     contrast: Contrast
     pair: Pair
-    seconds: float
+    stages: Mapping[str, float]
+
+    @property
+    def seconds(self) -> float:
+        return sum(self.stages.values())
 
 
 class Explainer:
@@ -103,6 +111,24 @@ class Explainer:
         """The seed of a document's random controls: with one for all, prompts of equal length would draw the same places."""
         return int(digest("controls", self.settings.seed, failure.task, failure.doc_id), 16)
 
+    def forwards_seconds(self, failure: Failure) -> float | None:
+        """About how long explaining ``failure`` takes once its pair is known, from a forward pass; None where there is none."""
+        ids = [*failure.continuations[0].prompt_ids, *failure.continuations[0].ids] if failure.continuations else []
+        if not ids:
+            return None
+        try:
+            given = torch.tensor([ids], device=self.model.device)
+            with torch.no_grad():
+                self.model(given)  # warms up
+                started = time.perf_counter()
+                float(self.model(given).logits[0, -1, 0])
+            took = time.perf_counter() - started
+        except Exception as error:
+            logger.debug("no forward pass to guess from: %s", error)
+            return None
+        passes = ATTRIBUTION * (1 if self._rival is None else 2)
+        return took * (passes + (GRAPH if self._graph else 0) + (CHECKS if self.settings.checks else 0))
+
     # --- the pair ------------------------------------------------------------------------------------------------
 
     def _search(self, failure: Failure) -> _Found | Explanation:
@@ -119,10 +145,11 @@ class Explainer:
                 reason = f"{contrast.strategy}: {contrast.reason}"
                 status: Status = "no pair" if contrast.answered else "no answer"
                 reason = reason if contrast.answered else contrast.reason
-                return Explanation(failure, status, reason=reason, seconds=time.perf_counter() - started)
+                took = time.perf_counter() - started
+                return Explanation(failure, status, reason=reason, seconds=took, stages={"pair": took})
             contrast = self._under_objective(failure, contrast)
-            return _Found(failure, contrast, recording.pair_of(contrast), time.perf_counter() - started)
-        except Exception as error:
+            return _Found(failure, contrast, recording.pair_of(contrast), {"pair": time.perf_counter() - started})
+        except (Exception, SystemExit) as error:
             return _failed(failure, error, time.perf_counter() - started)
 
     def _under_objective(self, failure: Failure, contrast: Contrast) -> Contrast:
@@ -159,7 +186,7 @@ class Explainer:
             return
         share = (time.perf_counter() - started) / len(found)
         for one, attribution, rival in zip(found, attributions, rivals, strict=True):
-            yield self._finish(replace(one, seconds=one.seconds + share), attribution, rival)
+            yield self._finish(replace(one, stages={**one.stages, "attribution": share}), attribution, rival)
 
     def _finish(self, found: _Found, attribution: Attribution, rival: Attribution | None) -> Explanation:
         started = time.perf_counter()
@@ -167,7 +194,11 @@ class Explainer:
             explanation = self._explanation(found, attribution, rival)
         except Exception as error:
             return _failed(found.failure, error, found.seconds + time.perf_counter() - started, found.contrast)
-        return replace(explanation, seconds=found.seconds + time.perf_counter() - started)
+        return replace(
+            explanation,
+            seconds=found.seconds + time.perf_counter() - started,
+            stages={**found.stages, **explanation.stages},
+        )
 
     def _explanation(self, found: _Found, attribution: Attribution, rival: Attribution | None) -> Explanation:
         failure, contrast, ids = found.failure, found.contrast, found.contrast.input_ids
@@ -183,6 +214,9 @@ class Explainer:
             special=[token in self._specials for token in ids],
             relevance=attribution.tokens,
         )
+        terms = recording.measured_terms(contrast, attribution)
+        nats = margin_of_terms(terms, contrast.pooled)
+        contrast = replace(contrast, terms=terms)
         pruned = attribution.graph.pruned if attribution.graph is not None else None
         without = "no graph: a sequence is two passes over two texts" if self._graph and whole else ""
         explanation = Explanation(
@@ -190,13 +224,25 @@ class Explainer:
             status="attributed",
             reason="; ".join(part for part in (contrast.note, *attribution.notes, without) if part),
             contrast=contrast,
-            figures=recording.figures(found.pair, attribution, target, other),
+            figures=recording.figures(found.pair, attribution, target, other, None if nats is None else nats / contrast.unit),
             tokens=table,
+            term_tokens=self._term_tokens(contrast, attribution),
             layers=[row.to(torch.float32).numpy() for row in attribution.layers],
             segments=recording.segment_sums(table),
             **recording.graph_tables(pruned, attribution.heads, attribution.neurons),
         )
         return self._checked(explanation, found, attribution, rival, profile) if self.settings.checks else explanation
+
+    def _term_tokens(self, contrast: Contrast, attribution: Attribution) -> list[TermTokens]:
+        """The own tokens of the contrast's terms, with their relevance where the margin was explained."""
+        found = []
+        for index, term in enumerate(contrast.terms):
+            before = [] if term.detached else list(contrast.input_ids[: contrast.terms_after])[-_LOOK_BACK:]
+            text = token_text([*before, *term.ids], self.tokenizer, skip_special=False)
+            pieces = [text.piece(len(before) + place) for place in range(len(term.ids))]
+            own = attribution.terms[index].relevance.tolist() if attribution.terms else ()
+            found.append(TermTokens(pieces, own))
+        return found
 
     def _next(self, ids: Sequence[int], following: Sequence[int]) -> str:
         """The text of ``following`` after ``ids``, with the space that some decoders drop at the start of a text."""
@@ -233,6 +279,7 @@ class Explainer:
             # What these two explain is what checks measure; other objectives explain something else of the same pair.
             delta=attribution.delta_logit if found.pair.objective in ("logit_diff", "sequence") else None,
         )
+        started = time.perf_counter()
         try:
             verified: Verification = verify(self.model, subject, seed=self._chance(found.failure))
         except Exception as error:
@@ -246,15 +293,16 @@ class Explainer:
             pattern=verified.pattern,
             label_reason=verified.label_reason,
             trust=verified.trust,
+            stages={"checks": time.perf_counter() - started},
         )
 
 
-def _failed(failure: Failure, error: Exception, seconds: float, contrast: Contrast | None = None) -> Explanation:
+def _failed(failure: Failure, error: BaseException, seconds: float, contrast: Contrast | None = None) -> Explanation:
     logger.debug("failure %s could not be explained", failure.failure_id, exc_info=error)
     return Explanation(failure, "error", reason=_told(error), contrast=contrast, seconds=seconds)
 
 
-def _told(error: Exception) -> str:
+def _told(error: BaseException) -> str:
     """An expected error speaks for itself; of others the kind matters too."""
     text = str(error).strip().split("\n")[0]
     return text if isinstance(error, AttribError) else f"{type(error).__name__}: {text}"

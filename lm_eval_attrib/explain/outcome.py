@@ -50,6 +50,8 @@ class Outcome:
     counts: Counter[str] = field(default_factory=Counter)
     interrupted: bool = False
     problems: list[str] = field(default_factory=list)
+    #: The budget that ended it, if one did.
+    spent: str = ""
 
     @contextmanager
     def keeping(self, progress: Progress) -> Iterator[None]:
@@ -61,7 +63,7 @@ class Outcome:
             progress.say("Interrupted. What was explained is kept, and the same command again goes on from there.")
         except AttribError as error:
             self.trouble(str(error), progress)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             logger.debug("explaining failed", exc_info=True)
             self.trouble(f"{type(error).__name__}: {error}", progress)
 
@@ -69,6 +71,13 @@ class Outcome:
         """Note and say what went wrong as a whole."""
         self.problems.append(problem)
         progress.say(f"Explaining stopped: {problem} The scores are not touched by this.")
+
+    @property
+    def reason(self) -> str:
+        """Why a failure of the sample was not explained."""
+        if self.spent:
+            return f"its turn did not come: {self.spent}; the same command again goes on"
+        return self.problems[-1] if self.problems else "the run was interrupted; the same command again goes on"
 
     @property
     def status(self) -> str:

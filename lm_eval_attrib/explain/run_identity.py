@@ -1,15 +1,19 @@
-"""The record of a run: which model, under which rule and evaluation settings, by which versions."""
+"""What is the same run and what is the same explanation: digests of everything that decides them, and of nothing else."""
 
 from __future__ import annotations
 
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib import metadata
-from itertools import count
+from pathlib import Path
 from typing import Any
 
-from ..records import Run, run_id
+from ..contrast import Annotation
+from ..prompt.profiles import TaskProfile, profile_for
+from ..records import Continuation, Failure, Run, digest
 from ..settings import Settings
+from ..store.json_text import as_json
+from .evaluated import Evaluated
 
 #: Arguments of ``hf`` that say where and how fast, not what: another value continues the same run.
 PLACEMENT = {
@@ -21,43 +25,44 @@ PLACEMENT = {
 VERSIONED = ("lm-eval-attrib", "lm_eval", "torch", "transformers", "accelerate")
 
 
+#: Arguments that say which weights: what they are is known from the weights themselves.
+WHICH_WEIGHTS = {"pretrained", "revision", "subfolder", "peft", "delta"}
+
+
 def run_of(
     model: Any,
     arguments: Mapping[str, Any],
     settings: Settings,
     evaluation: Mapping[str, Any],
-    before: Mapping[str, Mapping[str, Any]] | None = None,
+    weights: str,
+    kind: str = "evaluation",
 ) -> Run:
     """The run of ``model`` (a transformers model), made with ``arguments`` of ``hf``, under ``evaluation`` settings.
 
-    Evaluating further tasks continues a run; evaluating one of its tasks in another way (few-shot examples, generation) begins
-    another, for a run holds one result a task.
+    Its identifier follows from what was evaluated and how alone: the same evaluation gives the same, from Python or the command
+    line, whatever the database holds.
 
     Args:
-        evaluation: settings of the evaluation as a whole; under ``tasks``, each task's own.
-        before: the runs of the database: run_id → settings.
+        evaluation: settings of the evaluation as a whole; under ``tasks``, how each was posed.
+        weights: what tells the weights from others of the same name.
+        kind: of the records' ``Run``.
     """
-    kept = {name: plain(value) for name, value in sorted(arguments.items()) if name not in PLACEMENT and value is not None}
+    given = {name: plain(value) for name, value in sorted(arguments.items()) if name not in PLACEMENT and value is not None}
     name = full_model_name(model, arguments)
-    kept["pretrained"] = loaded_name(model, arguments["pretrained"])
-    common = {**plain(dict(evaluation)), **({"attribution": own} if (own := settings.identity()) else {})}
-    tasks = common.pop("tasks", {})
-    for variant in count():
-        identity = {**common, **({"variant": variant} if variant else {})}
-        identifier = run_id(name, kept, settings.rule, settings.objective, identity)
-        known = (before or {}).get(identifier, {}).get("tasks", {})
-        if all(known.get(task, posed) == posed for task, posed in tasks.items()):
-            break
+    how = {key: value for key, value in given.items() if key not in WHICH_WEIGHTS}
+    own = settings.identity()
+    posed = {**plain(dict(evaluation)), **({"attribution": own} if own else {})}
     return Run(
-        run_id=identifier,
+        run_id=digest("run", weights, how, settings.rule, settings.objective, posed),
         model=name,
-        model_args=kept,
+        model_args={**given, "pretrained": loaded_name(model, arguments["pretrained"])},
         dtype=str(getattr(model, "dtype", "")).removeprefix("torch."),
         parameters=_parameters(model),
         rule=settings.rule,
         objective=settings.objective,
         versions=versions(),
-        settings={**identity, "tasks": {**known, **tasks}},
+        settings={**posed, "weights": weights},
+        kind=kind,
     )
 
 
@@ -107,3 +112,77 @@ def plain(value: Any) -> Any:
     if value is None or isinstance(value, (str, int, float, bool)):
         return value
     return str(value).removeprefix("torch.") if type(value).__module__ == "torch" else type(value).__name__
+
+
+# --- explanations ------------------------------------------------------------------------------------------
+
+#: Raised whenever rules, strategies or checks change so that the same failure is explained otherwise.
+METHOD = 1
+
+#: Facts about a failure that follow from how it came here, and change no explanation.
+_INCIDENTAL = ("ids", "verdicts")
+
+
+def explanation_ids(
+    evaluated: Evaluated,
+    settings: Settings,
+    profiles: Sequence[TaskProfile],
+    annotations: Mapping[str, Annotation],
+) -> dict[str, str]:
+    """failure_id → explanation_id, for the failures of one process.
+
+    The same failure of another evaluation has the same: weights, prompt ids, answers, the settings that change an explanation,
+    the task's profile, a pair that is given. Log-probabilities are left out: they differ by rounding with the batch.
+    """
+    common: dict[str, list[Any]] = {}
+    found = {}
+    for failure in evaluated.failures:
+        key = f"{failure.task} {failure.output_type}"
+        if key not in common:
+            common[key] = _common(evaluated, settings, failure, profile_for(failure.task, profiles))
+        pair = evaluated.pairs.get(failure.failure_id)
+        marked = annotations.get(failure.failure_id)
+        given = [None if pair is None else vars(pair), None if marked is None else [marked.token, marked.contrast]]
+        found[failure.failure_id] = digest("explanation", METHOD, common[key], _asked(failure), given)
+    return found
+
+
+def _common(evaluated: Evaluated, settings: Settings, failure: Failure, profile: TaskProfile) -> list[Any]:
+    """What all failures of a task and kind share."""
+    order = settings.contrast or profile.order(failure.output_type)
+    return [evaluated.weights, settings.content(order), profile.model_dump(mode="json"), _file_stamp(settings.reference)]
+
+
+def _file_stamp(reference: str | None) -> list[Any]:
+    """Size and time of the samples that right answers are read from."""
+    path = None if reference is None else Path(reference)
+    try:
+        return [] if path is None or not path.is_file() else [(known := path.stat()).st_size, known.st_mtime_ns]
+    except (OSError, ValueError):
+        return []
+
+
+def _asked(failure: Failure) -> list[Any]:
+    """The failure without its run."""
+    names = ("task", "doc_id", "output_type", "prompt", "prediction", "gold", "golds", "extracted", "metric", "filter")
+    texts = [_text(one) for one in failure.continuations]
+    facts = {name: value for name, value in failure.context.items() if name not in _INCIDENTAL}
+    own = [getattr(failure, name) for name in names]
+    return [own, as_json(failure.doc), failure.chosen, failure.correct, texts, as_json(facts)]
+
+
+def _text(one: Continuation) -> list[Any]:
+    prior = None if one.prior is None else _text(one.prior)
+    return [one.text, one.prompt_ids, one.ids, one.cut, one.choice, one.stop, one.think_end, prior]
+
+
+def raised(now: Mapping[str, Any], before: Mapping[str, Any]) -> bool:
+    """Whether more may be spent on a pair now than when none was found: more rollouts, time or calls, or other judges."""
+    for name, value in now.items():
+        known = before.get(name)
+        if isinstance(value, int) and not isinstance(value, bool):
+            if value > (known or 0):
+                return True
+        elif value and value != known:
+            return True
+    return False

@@ -1,4 +1,4 @@
-"""Which failures of one evaluation are explained: drawn, settled by an earlier run, or answered otherwise since."""
+"""Which failures of one evaluation are explained: drawn, settled by what is stored, or answered otherwise since."""
 
 from __future__ import annotations
 
@@ -6,47 +6,53 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from ..records import Failure, answer_digest
+from ..records import Explained, Failure
 from ..settings import Settings
-from ..store.clean_text import unicode_text
 from .progress import plan_lines
+from .run_identity import raised
 from .sample import Key, draw, key
 
-#: What an earlier run has settled. What it could not explain, or did not draw, is tried again.
-SETTLED = ("attributed", "no pair")
+#: What is settled once it is stored. What could not be explained, or was not drawn, is tried again.
+SETTLED = ("attributed", "no pair", "no answer")
 
 
 @dataclass(frozen=True)
 class Stored:
-    """What is stored of a run: failure_id → status, and failure_id → digest of the answer."""
+    """What is stored of a run and of the explanations that it may share.
+
+    Attributes:
+        statuses: failure_id → status.
+        links: failure_id → explanation_id.
+        explained: explanation_id → what came of it, whichever run it was found for.
+    """
 
     statuses: Mapping[str, str] = field(default_factory=dict)
-    answers: Mapping[str, str] = field(default_factory=dict)
+    links: Mapping[str, str] = field(default_factory=dict)
+    explained: Mapping[str, Explained] = field(default_factory=dict)
 
     def with_shards(self, shards: Stored) -> Stored:
         """The same, with what shards hold beside the database.
 
-        Shards, once written, do not learn that a document was right since; of an answer that differs, neither could be taken
-        for the present one.
+        Shards, once written, do not learn that a document was right since; where they and the database link a failure to
+        different explanations, neither could be taken for the present one.
         """
         right = {name: status for name, status in self.statuses.items() if status == "right since"}
-        differ = {name for name, answer in shards.answers.items() if self.answers.get(name, answer) != answer}
-        answers = {**self.answers, **shards.answers, **dict.fromkeys(differ, "")}
-        return Stored({**self.statuses, **shards.statuses, **right}, answers)
+        differ = {name for name, link in shards.links.items() if self.links.get(name, link) != link}
+        links = {**self.links, **shards.links, **dict.fromkeys(differ, "")}
+        return Stored({**self.statuses, **shards.statuses, **right}, links, {**self.explained, **shards.explained})
 
 
 class Opened(NamedTuple):
-    """What every process tells the others before it starts: its failures and their answers, and what is stored of the run."""
+    """What every process tells the others before it starts: its failures, what explains them, and why it cannot start."""
 
     keys: list[Key]
-    answers: dict[str, str]
-    stored: Stored
+    contents: dict[str, str]
     problem: str
 
 
-def opened(failures: Sequence[Failure], stored: Stored, problem: str) -> Opened:
+def opened(failures: Sequence[Failure], contents: Mapping[str, str], problem: str) -> Opened:
     """One process's part."""
-    return Opened([key(one) for one in failures], {one.failure_id: _answer(one) for one in failures}, stored, problem)
+    return Opened([key(one) for one in failures], dict(contents), problem)
 
 
 @dataclass(frozen=True)
@@ -56,21 +62,33 @@ class Selection:
     Attributes:
         keys: of every failure of the evaluation.
         drawn: the sample, and what a person marked.
-        settled: of the sample, what an earlier run has explained.
+        settled: of the sample, what is explained already, with what came of it.
         changed: what was answered otherwise when it was stored.
-        statuses: what is stored.
+        contents: the explanation_id of each.
+        stored: what was known before.
     """
 
     keys: Sequence[Key] = ()
     drawn: frozenset[str] = frozenset()
-    settled: frozenset[str] = frozenset()
+    settled: Mapping[str, Explained] = field(default_factory=dict)
     changed: frozenset[str] = frozenset()
-    statuses: Mapping[str, str] = field(default_factory=dict)
+    contents: Mapping[str, str] = field(default_factory=dict)
+    stored: Stored = field(default_factory=Stored)
 
     def chosen(self, failures: Sequence[Failure]) -> list[Failure]:
         """Those of ``failures`` that are to be explained."""
-        wanted = self.drawn - self.settled
-        return [one for one in failures if one.failure_id in wanted]
+        return [one for one in failures if one.failure_id in self.drawn and one.failure_id not in self.settled]
+
+    def linked(self, failures: Sequence[Failure]) -> list[Failure]:
+        """Those that are settled by an explanation that they are not stored with: another run's, or one of a change since."""
+        stored = self.stored
+        return [
+            one
+            for one in failures
+            if (known := self.settled.get(one.failure_id)) is not None
+            and (stored.links.get(one.failure_id) != self.contents[one.failure_id])
+            | (stored.statuses.get(one.failure_id) != known.status)
+        ]
 
     def undrawn(self, failures: Sequence[Failure]) -> list[Failure]:
         """Those outside the sample that are to be stored as such: what is stored of them, if anything, does not hold."""
@@ -78,7 +96,7 @@ class Selection:
             one
             for one in failures
             if one.failure_id not in self.drawn
-            and (self.statuses.get(one.failure_id, "right since") == "right since" or one.failure_id in self.changed)
+            and (self.stored.statuses.get(one.failure_id, "right since") == "right since" or one.failure_id in self.changed)
         ]
 
     def lines(self, database: str) -> list[str]:
@@ -89,30 +107,33 @@ class Selection:
         if self.settled:
             rest = "nothing to do for them" if len(self.settled) < len(self.drawn) else "nothing to do"
             said.append(f"{len(self.settled)} of them are explained already in {database}: {rest}.")
-        again = sum(self.statuses.get(one) in SETTLED for one in self.drawn & self.changed)
+        again = sum(self.stored.statuses.get(one) in SETTLED for one in self.drawn & self.changed)
         if again:
             said.append(f"{again} of them were answered otherwise when they were explained: they are explained anew.")
         return said
 
 
-def select(everyone: Sequence[Opened], settings: Settings, annotated: Collection[str]) -> Selection:
+def select(everyone: Sequence[Opened], stored: Stored, settings: Settings, marked: Collection[str]) -> Selection:
     """The selection, the same in every process.
 
     Args:
-        everyone: the part of each process; the first knows what is stored.
-        annotated: failures whose pair a person has marked, which an earlier run may have explained by another.
+        everyone: the part of each process.
+        stored: what the first process found.
+        marked: failures whose pair a person has marked: they are drawn whatever the sample.
     """
-    stored = everyone[0].stored
     keys = [one for part in everyone for one in part.keys]
-    answers = [item for part in everyone for item in part.answers.items()]
-    changed = frozenset(name for name, now in answers if stored.answers.get(name, now) != now)
-    marked = frozenset(one.failure_id for one in keys if one.failure_id in annotated)
-    drawn = draw(keys, settings.limit, settings.seed) | marked
-    settled = frozenset(one for one in drawn if stored.statuses.get(one) in SETTLED) - marked - changed
-    return Selection(keys, drawn, settled, changed, stored.statuses)
+    contents = {name: content for part in everyone for name, content in part.contents.items()}
+    ours = frozenset(one.failure_id for one in keys if one.failure_id in marked)
+    drawn = draw(keys, settings.limit, settings.seed) | ours
+    budget = settings.budget()
+    settled = {}
+    for one in drawn:
+        known = stored.explained.get(contents[one])
+        if known is not None and _settles(known, budget):
+            settled[one] = known
+    changed = frozenset(name for name, link in stored.links.items() if contents.get(name, link) != link)
+    return Selection(keys, drawn, settled, changed - ours - settled.keys(), contents, stored)
 
 
-def _answer(failure: Failure) -> str:
-    """The digest of a failure's answer, of the texts as they are stored."""
-    first = failure.continuations[0].text if failure.continuations else None
-    return answer_digest(unicode_text(failure.prediction), None if first is None else unicode_text(first))
+def _settles(known: Explained, budget: Mapping[str, object]) -> bool:
+    return known.status in SETTLED and not (known.status == "no pair" and raised(budget, known.budget))

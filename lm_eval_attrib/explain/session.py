@@ -8,11 +8,13 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from ..contrast import read_annotations
 from ..contrast.resources import open_resources
 from ..errors import AttribError, StoreError
+from ..prompt.profiles import load_profiles
 from ..records import Explanation, Failure, Status
 from ..reports.html import write_report
 from ..settings import Settings
@@ -24,12 +26,16 @@ from .explainer import Explainer
 from .host import Host, gather
 from .outcome import ExplainReport, Outcome
 from .progress import FailureBar, Progress
+from .run_identity import explanation_ids, versions
 from .selection import Selection, Stored, opened, select
 
 logger = logging.getLogger(__name__)
 
 #: Failures whose pairs are attributed together, unless ``attrib_batch_size`` says otherwise; the engine cuts them further.
 BATCH = 16
+
+#: The release of this package, which stands with each explanation.
+VERSION = versions().get("lm-eval-attrib", "")
 
 
 def explain_run(lm: Host, evaluated: Evaluated, settings: Settings) -> ExplainReport:
@@ -91,32 +97,52 @@ class Session:
         Raises:
             StoreError: the database cannot be used; nothing can be explained.
         """
-        failures = self.evaluated.failures
-        problem = self._open()
-        stored = self._destination.stored if self._destination is not None else Stored()
-        everyone = gather(self.lm, opened(failures, stored, problem))
-        if everyone[0].problem or problem:
+        marked, contents, problem = self._open()
+        everyone = gather(self.lm, opened(self.evaluated.failures, contents, problem))
+        stored, unreadable = gather(self.lm, self._stored([one for part in everyone for one in part.contents.values()]))[0]
+        problem = everyone[0].problem or problem or unreadable
+        if problem:
             self._let_go()
-            raise StoreError(everyone[0].problem or problem)
-        marked = () if self.settings.annotations is None else read_annotations(self.settings.annotations)
-        self.selection = select(everyone, self.settings, set(marked))
+            raise StoreError(problem)
+        self.selection = select(everyone, stored, self.settings, marked)
         for line in self.selection.lines(self.settings.db.name):
             self.progress.say(line)
-        sink = self._sink
+        self._store_what_is_not_explained()
+
+    def _open(self) -> tuple[set[str], dict[str, str], str]:
+        """Open where this process writes. What a person marked, what explains each failure, and why this cannot be done.
+
+        The others have to hear of a problem: it is returned, not raised.
+        """
+        evaluated, settings = self.evaluated, self.settings
+        try:
+            self._destination = Destination(self.lm, evaluated.run, settings.db, evaluated.tasks)
+            annotations = {} if settings.annotations is None else read_annotations(settings.annotations)
+            profiles = load_profiles(settings.profiles) if evaluated.profiles is None else evaluated.profiles
+            return set(annotations), explanation_ids(evaluated, settings, profiles, annotations), ""
+        except AttribError as error:
+            return set(), {}, str(error)
+
+    def _stored(self, explanation_ids: Sequence[str]) -> tuple[Stored, str]:
+        """What the first process knows, or why it cannot be known; nothing in the others."""
+        if self.lm.rank > 0 or self._destination is None:
+            return Stored(), ""
+        try:
+            return self._destination.stored(explanation_ids), ""
+        except AttribError as error:
+            return Stored(), str(error)
+
+    def _store_what_is_not_explained(self) -> None:
+        """Documents, failures outside the sample, and failures that a stored explanation explains already."""
+        sink, selection = self._sink, self.selection
         assert sink is not None
-        sink.add_accepted(self.evaluated.accepted)
+        sink.add_documents(self.evaluated.documents)
+        for failure in selection.linked(self.evaluated.failures):
+            sink.link(failure, selection.contents[failure.failure_id], selection.settled[failure.failure_id])
         reason = f"outside the seeded sample of {self.settings.limit} failures a task (attrib_limit)"
-        for failure in self.selection.undrawn(failures):
+        for failure in selection.undrawn(self.evaluated.failures):
             self._keep(sink, Explanation(failure, "not sampled", reason=reason))
         sink.flush()
-
-    def _open(self) -> str:
-        """Open where this process writes; returns why it cannot: the others have to hear of it."""
-        try:
-            self._destination = Destination(self.lm, self.evaluated.run, self.settings.db, self.evaluated.tasks)
-        except AttribError as error:
-            return str(error)
-        return ""
 
     def _let_go(self) -> None:
         sink, self._destination = self._sink, None
@@ -128,7 +154,8 @@ class Session:
         return None if self._destination is None else self._destination.sink
 
     def _keep(self, sink: Sink, explanation: Explanation) -> None:
-        sink.add(explanation)
+        content = self.selection.contents[explanation.failure.failure_id]
+        sink.add(replace(explanation, explanation_id=content, version=VERSION, budget=self.settings.budget()))
         self.outcome.counts[explanation.status] += 1
 
     # --- explain -------------------------------------------------------------------------------------------------
@@ -142,12 +169,21 @@ class Session:
         explainer = Explainer(
             self.lm.model, self.lm.tokenizer, self.settings, self.evaluated.judge, self.evaluated.pairs, resources
         )
+        self._say_about_how_long(explainer, chosen)
         with self.progress.bar(len(chosen)) as bar:
             rest = self._timed(explainer, chosen, bar)
             for batch in sample.length_batches(rest, self.settings.batch_size or BATCH, self.settings.seed):
                 if self._time_is_spent():
                     return
                 self._take(explainer, batch, bar)
+
+    def _say_about_how_long(self, explainer: Explainer, chosen: Sequence[Failure]) -> None:
+        """Before anything is explained: a guess from forward passes over the prompt of median length."""
+        timed = sample.median(chosen)
+        took = explainer.forwards_seconds(timed)
+        if took is not None:
+            about = sample.spoken(sample.seconds(chosen, timed, took))
+            self.progress.say(f"Explaining {len(chosen)} takes {about}, by a first guess; searching for pairs may add to it.")
 
     def _timed(self, explainer: Explainer, chosen: Sequence[Failure], bar: FailureBar) -> list[Failure]:
         """Explain two failures of about median length, the first to warm up, and say how long the rest takes; the rest."""
@@ -176,7 +212,8 @@ class Session:
         if longest is None or time.monotonic() - self.started < longest:
             return False
         self.outcome.interrupted = True
-        self.progress.say(f"attrib_max_seconds={longest} are spent. The same command again goes on from here.")
+        self.outcome.spent = f"attrib_max_seconds={longest} are spent"
+        self.progress.say(f"{self.outcome.spent}. The same command again goes on from here.")
         return True
 
     # --- end -----------------------------------------------------------------------------------------------------
@@ -204,16 +241,15 @@ class Session:
             self.progress.say(f"The report is {self._page}")
 
     def _account_for_the_rest(self) -> None:
-        """Those whose turn did not come say why; running again explains them."""
+        """Those that were not explained say why; running again explains them."""
         rest = [one for one in self.selection.chosen(self.evaluated.failures) if one.failure_id not in self._done]
-        sink, problems = self._sink, self.outcome.problems
+        sink, outcome = self._sink, self.outcome
         if not rest or sink is None:
             return
-        why = problems[-1] if problems else "the run was interrupted; the same command again goes on"
-        status: Status = "error" if problems and not self.outcome.interrupted else "not sampled"
+        status: Status = "error" if outcome.problems and not outcome.interrupted else "not sampled"
         try:
             for failure in rest:
-                self._keep(sink, Explanation(failure, status, reason=f"its turn did not come: {why}"))
+                self._keep(sink, Explanation(failure, status, reason=outcome.reason))
         except AttribError as error:
             logger.debug("%d failures are not accounted for: %s", len(rest), error)
 

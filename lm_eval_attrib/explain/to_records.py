@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TypedDict
 
 import torch
 
-from ..lrp import Attribution, Graph, Pair, Units
-from ..records import BlockFigures, Column, Contrast, EdgeTable, NodeTable, PairFigures, SegmentSum, TokenTable, UnitTable
+from ..lrp import Attribution, Graph, Pair, Term, Units
+from ..records import (
+    BlockFigures,
+    Column,
+    Contrast,
+    EdgeTable,
+    MarginTerm,
+    NodeTable,
+    PairFigures,
+    SegmentSum,
+    TokenTable,
+    UnitTable,
+)
 
 #: A pair is clean above this logit difference (nats); method.md, section 1.
 CLEAN_ABOVE = 1.0
@@ -25,28 +36,42 @@ def pair_of(contrast: Contrast) -> Pair:
         objective=contrast.objective,
         target_ids=contrast.target_ids if whole else (),
         contrast_ids=contrast.contrast_ids if whole else (),
+        terms=tuple(Term(one.ids, one.weight, one.scored, one.detached) for one in contrast.terms) if whole else (),
+        pooled=whole and contrast.pooled,
     )
 
 
-def figures(pair: Pair, found: Attribution, target: str, contrast: str) -> PairFigures:
-    """What the model says at the explained position; ``target`` and ``contrast`` are the tokens' texts.
+def measured_terms(contrast: Contrast, found: Attribution) -> tuple[MarginTerm, ...]:
+    """The contrast's terms with the log-probabilities that the explanation itself found, where it explained them."""
+    if not found.terms:
+        return contrast.terms
+    known = zip(contrast.terms, found.terms, strict=False)
+    return tuple(replace(term, logprobs=tuple(own.log_probabilities.tolist())) for term, own in known)
+
+
+def figures(pair: Pair, found: Attribution, target: str, contrast: str, margin: float | None = None) -> PairFigures:
+    """What the model says at the explained position; ``target`` and ``contrast`` are the texts of tokens or continuations.
+
+    ``margin`` is the verdict's, as the model computes it.
 
     Δℓ is the difference of the two logits whatever single-position objective was explained, and the explained sum of log
     probabilities for ``sequence``.
     """
-    whole = pair.objective in ("logit_diff", "sequence")
-    delta = found.delta_logit if whole else found.target_logit - found.contrast_logit
+    whole = pair.objective == "sequence"
+    explained = whole or pair.objective == "logit_diff"
+    delta = found.delta_logit if explained else found.target_logit - found.contrast_logit
     return PairFigures(
         target=target,
         contrast=contrast,
         delta_logit=delta,
-        target_rank=found.target_rank,
-        contrast_rank=found.contrast_rank,
-        target_probability=found.target_probability,
-        contrast_probability=found.contrast_probability,
+        target_rank=None if whole else found.target_rank,
+        contrast_rank=None if whole else found.contrast_rank,
+        target_probability=None if whole else found.target_probability,
+        contrast_probability=None if whole else found.contrast_probability,
         completeness_gap=found.completeness_gap,
         clean=delta > CLEAN_ABOVE,
-        unclean=_unclean(delta, found.target_rank),
+        unclean=_unclean(delta, 1 if whole else found.target_rank),
+        margin_reproduced=margin,
     )
 
 

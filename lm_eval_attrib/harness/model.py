@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 import os
 from collections.abc import Mapping, Sequence
@@ -25,8 +26,9 @@ from ..prompt.ends import end_tokens
 from ..records import Continuation
 from ..settings import PREFIX, Settings
 from .observed_task import ObservedTask
-from .scored_ids import Generated, Ids, Interned, ObservingHook, ScoredIds, response_ids
+from .scored_ids import Generated, Ids, Interned, ObservingHook, ScoredIds, response_ids, stop_after
 from .seam import metric_directions, unwatch, watch
+from .weights import weights_identity
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -50,8 +52,8 @@ class AttribHFLM(HFLM):  # type: ignore[misc]
     def __init__(self, pretrained: Any, **arguments: Any) -> None:
         own = {name: arguments.pop(name) for name in list(arguments) if name.startswith(PREFIX)}
         self.settings = Settings.from_arguments(own)
-        #: What the model was made with, without ``attrib_*``: part of a run's identity.
-        self.arguments: dict[str, Any] = {"pretrained": pretrained, **arguments}
+        #: What the model was made with, without ``attrib_*`` and what is said by default anyway: part of a run's identity.
+        self.arguments: dict[str, Any] = {"pretrained": pretrained, **_unlike_defaults(arguments)}
         self.scored: ScoredIds | None = None
         self._probe: list[tuple[Any, Ids, Ids]] | None = None
         self._prompts, self._responses = Interned(), Interned()
@@ -148,11 +150,34 @@ class AttribHFLM(HFLM):  # type: ignore[misc]
         cut = 0
         if len(prompt) >= self._prompt_room(arguments):
             cut = max(self._encoded_length(context) - len(prompt), 0)
-        found = Continuation(text=response, prompt_ids=self._prompts(prompt), ids=self._responses(ids), prompt=context, cut=cut)
+        until = arguments.get("until") or ()
+        until = [until] if isinstance(until, str) else until
+        found = Continuation(
+            text=response,
+            prompt_ids=self._prompts(prompt),
+            ids=self._responses(ids),
+            prompt=context,
+            cut=cut,
+            stop="" if known is None else stop_after(self._visible(known.ids), response, until),
+            think_end=self._thinking_mark(),
+        )
         return found, "derived" if known is None else "scored"
 
     def _generated_ids(self, known: Generated) -> tuple[int, ...]:
-        return response_ids(known.ids, known.text, self._visible, end_tokens(self.model, self.eot_token_id))
+        ends = end_tokens(self.model, self.eot_token_id)
+        return response_ids(known.ids, known.text, self._visible, ends, self._thinking_ends)
+
+    def _thinking_ends(self, ids: Ids) -> int:
+        """How many ends of a thinking part the harness sees in the ids."""
+        mark = self.think_end_token
+        if isinstance(mark, int):
+            return list(ids).count(mark)
+        return str(self.tok_decode(list(ids))).count(mark) if isinstance(mark, str) and mark else 0
+
+    def _thinking_mark(self) -> str:
+        """The text of ``think_end_token``; empty without one."""
+        mark = self.think_end_token
+        return str(self.tokenizer.decode([mark])) if isinstance(mark, int) else mark or ""
 
     def _visible(self, ids: Ids) -> str:
         """What the harness shows of generated ids: the text after the thinking part."""
@@ -184,6 +209,10 @@ class AttribHFLM(HFLM):  # type: ignore[misc]
         if whole[: len(head)] == head:
             return tuple(whole[len(head) :])
         return tuple(self.tok_encode(response, add_special_tokens=False))
+
+    def weights(self) -> str:
+        """What tells the weights from others at the same path (:func:`.weights.weights_identity`)."""
+        return weights_identity(self.model, self.arguments)
 
     def respond(self, kind: str, arguments: Sequence[tuple[str, Any]]) -> list[Any]:
         """Answers to further requests of a kind, got as the evaluation got its own; their ids are not kept.
@@ -218,7 +247,7 @@ class AttribHFLM(HFLM):  # type: ignore[misc]
             AttribError: nothing could be explained; see :mod:`.errors`.
         """
         tasks = read_tasks(samples, self.apply_chat_template, metric_directions())
-        return explain_tasks(self, tasks, {"source": "samples", "origin": origin})
+        return explain_tasks(self, tasks, {"source": "samples", "origin": origin}, "samples")
 
     @contextmanager
     def watched(self) -> Iterator[AttribHFLM]:
@@ -230,25 +259,31 @@ class AttribHFLM(HFLM):  # type: ignore[misc]
             unwatch(self)
 
 
+def _unlike_defaults(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    known = inspect.signature(HFLM.__init__).parameters
+    return {name: value for name, value in arguments.items() if name not in known or known[name].default != value}
+
+
 def _on_evaluated(lm: AttribHFLM, observed: Sequence[ObservedTask], arguments: Mapping[str, Any]) -> None:
     """Have what failed in an evaluation of ``lm`` explained."""
     try:
         if lm.explains():
             for one in observed:
                 one.read()
-            explain_tasks(lm, observed, _evaluation_settings(observed, arguments))
+            explain_tasks(lm, observed, _evaluation_settings(arguments))
     finally:
         if lm.scored is not None:
             lm.scored.clear()
 
 
-def _evaluation_settings(observed: Sequence[ObservedTask], arguments: Mapping[str, Any]) -> dict[str, Any]:
+def _evaluation_settings(arguments: Mapping[str, Any]) -> dict[str, Any]:
     """What of the evaluation's settings decides prompts and responses (see :func:`~..explain.run_identity.run_of`)."""
+    template = arguments.get("apply_chat_template") or False
     return {
         "system_instruction": arguments.get("system_instruction"),
-        "apply_chat_template": arguments.get("apply_chat_template", False),
-        "fewshot_as_multiturn": bool(arguments.get("fewshot_as_multiturn", False)),
-        "tasks": {one.name: {name: one.setting(name) for name in ("num_fewshot", "generation_kwargs")} for one in observed},
+        "apply_chat_template": template,
+        # Without a chat template there are no turns; simple_evaluate and the command line have other defaults.
+        "fewshot_as_multiturn": bool(template and arguments.get("fewshot_as_multiturn", False)),
     }
 
 

@@ -11,10 +11,13 @@ from dataclasses import dataclass, field
 from importlib import metadata
 from typing import Any
 
+import torch
 from lm_eval.api.instance import Instance
 
 from ..errors import SeamError
 from ..evaluation.task import Document, Request
+from ..records import digest
+from .task_text import definition
 
 log = logging.getLogger(__name__)
 
@@ -114,6 +117,18 @@ class ObservedTask:
         """By metric, as the task says."""
         found = self.task.higher_is_better()
         return found if isinstance(found, Mapping) else {}
+
+    @property
+    def posed(self) -> Mapping[str, Any]:
+        """Examples, generation arguments, the seed of sampled responses, and a digest of the task's definition."""
+        generation = self.setting("generation_kwargs") or {}
+        sampled = bool(generation.get("do_sample") or generation.get("temperature"))
+        return {
+            "num_fewshot": self.setting("num_fewshot"),
+            "generation_kwargs": self.setting("generation_kwargs"),
+            "definition": digest("task", definition(self.task)),
+            **({"seed": torch.initial_seed()} if sampled else {}),
+        }
 
     def setting(self, name: str) -> Any:
         """One value of the task's configuration; None where it has none."""

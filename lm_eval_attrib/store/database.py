@@ -6,28 +6,31 @@ each write shards (:mod:`.shards`), which are merged here.
 
 from __future__ import annotations
 
-import errno
-import os
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib import resources
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 import duckdb
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from ..errors import Locked, NotADatabase, NotWritable, StoreError, WrongSchema
-from ..records import Accepted, Explanation, Run, TaskSummary, answer_digest
+from ..errors import NotADatabase, StoreError, WrongSchema
+from ..records import Explained, Explanation, Failure, JudgedDocument, Run, TaskSummary
+from .database_file import meaning, prepare
 from .json_text import as_json
-from .layout import LAYOUT, Tables, accepted_table
+from .layout import LAYOUT, Tables, documents_table
 from .reader import Readers
 from .signals import interrupts_put_off
 from .writer import ENDINGS, Limits, Sink
 
 #: The schema version that this release writes and reads; schema.sql's first lines tell the history.
-VERSION = 2
+VERSION = 3
 #: Files stay readable by DuckDB 1.4, whatever DuckDB writes them (2.0's own default is not).
 STORAGE = "v1.4.0"
 
@@ -38,18 +41,17 @@ _SEALED: dict[str, str | bool | int | float | list[str]] = {
     "autoload_known_extensions": "false",
     "lock_configuration": "true",
 }
-# What the system says of a write that it refuses: DuckDB passes it on within errors of any kind.
-_UNWRITABLE = ("Could not write", *map(os.strerror, (errno.ENOSPC, errno.EFBIG, errno.EDQUOT, errno.EROFS, errno.EIO)))
-_ANSWERS = """
-SELECT f.failure_id, f.prediction, c.text FROM base.failures AS f
-LEFT JOIN base.continuations AS c ON c.key = f.key AND c.choice = 0 WHERE f.run_id = $run
-"""
 _RIGHT_SINCE = """UPDATE base.failures
     SET reason = 'a later evaluation of the same run found it right; before: ' || concat_ws(', ', status, nullif(reason, '')),
         status = 'right since'
     WHERE run_id = $1 AND task = $2 AND filter = $3 AND status <> 'right since'
         AND doc_id IN (SELECT unnest($4::BIGINT[]))"""
-_CHILDREN = tuple(table for table in LAYOUT if table != "failures")
+_KNOWN = "SELECT failure_id, status FROM failures WHERE run_id = $run"
+_LINKS = "SELECT failure_id, explanation_id FROM base.failures WHERE run_id = $run AND explanation_id IS NOT NULL"
+_EXPLAINED = """SELECT explanation_id, status, reason, budget FROM base.explanations
+    WHERE explanation_id IN (SELECT unnest($ids::VARCHAR[]))"""
+#: Tables with rows an explanation; those of a failure itself are ``continuations``.
+_CHILDREN = tuple(table for table in LAYOUT if table not in ("failures", "explanations", "continuations"))
 
 
 class Store(Sink, Readers):
@@ -60,7 +62,7 @@ class Store(Sink, Readers):
         super().__init__(Path(path).expanduser().absolute(), limits)
         self.read_only = read_only
         self._connection: duckdb.DuckDBPyConnection | None = None
-        self._prepare_path()
+        prepare(self.path, read_only=read_only)
         _ = self._open  # connect now, so that what is wrong with the file is said here
 
     @classmethod
@@ -84,7 +86,7 @@ class Store(Sink, Readers):
 
     def begin(self, run: Run) -> None:
         """Insert the run, or continue it: status ``running``, the first start's time kept."""
-        row = {name: getattr(run, name) for name in ("run_id", "model", "dtype", "parameters", "rule", "objective")}
+        row = {name: getattr(run, name) for name in ("run_id", "kind", "model", "dtype", "parameters", "rule", "objective")}
         row |= {name: as_json(getattr(run, name)) for name in ("model_args", "versions", "settings")}
         self.put_run({**row, "status": "running", "started_at": _now(), "finished_at": None})
 
@@ -120,7 +122,7 @@ class Store(Sink, Readers):
 
     def add_tasks(self, tasks: Sequence[TaskSummary]) -> None:
         """Insert or replace tasks by (run_id, task, filter); stored failures of documents now right say so in their status."""
-        columns = ("run_id", "task", "filter", "metric", "documents", "failures", "score", "not_attributable")
+        columns = ("run_id", "task", "filter", "metric", "documents", "failures", "score", "decides", "not_attributable")
         rows = [[getattr(task, column) for column in columns] for task in tasks]
         with self._transaction() as connection:
             for row in rows:
@@ -130,17 +132,20 @@ class Store(Sink, Readers):
             for task in tasks:
                 connection.execute(_RIGHT_SINCE, [task.run_id, task.task, task.filter, list(task.right)])
 
-    def add_accepted(self, rows: Sequence[Accepted]) -> None:
-        """Replace or take away accepted responses (see :meth:`Sink.add_accepted`)."""
-        if rows:
-            self.put_accepted(accepted_table(rows))
+    def link(self, failure: Failure, explanation_id: str, explained: Explained) -> None:
+        """Take one failure that a stored explanation explains (see :meth:`Sink.link`)."""
+        self._refuse_if_read_only()
+        super().link(failure, explanation_id, explained)
 
-    def put_accepted(self, rows: pa.Table, *, shard: str | None = None) -> None:
-        """The same from a table of the columns :data:`~.tables.ACCEPTED`; ``shard`` is remembered as merged with it."""
+    def add_documents(self, rows: Sequence[JudgedDocument]) -> None:
+        """Insert or replace judged documents (see :meth:`Sink.add_documents`)."""
+        if rows:
+            self.put_documents(documents_table(rows))
+
+    def put_documents(self, rows: pa.Table, *, shard: str | None = None) -> None:
+        """The same from a table of the columns :data:`~.layout.DOCUMENTS`; ``shard`` is remembered as merged with it."""
         with self._transaction() as connection, _registered(connection, "batch", rows):
-            connection.execute("""DELETE FROM base.accepted AS a USING batch AS b WHERE b.response IS NULL
-                AND (a.run_id, a.task, a.filter, a.doc_id) = (b.run_id, b.task, b.filter, b.doc_id)""")
-            connection.execute("INSERT OR REPLACE INTO base.accepted BY NAME SELECT * FROM batch WHERE response IS NOT NULL")
+            connection.execute("INSERT OR REPLACE INTO base.documents BY NAME SELECT * FROM batch")
             if shard is not None:
                 self._remember(connection, shard)
 
@@ -160,31 +165,64 @@ class Store(Sink, Readers):
         self.write(tables)
 
     def _replace(self, connection: duckdb.DuckDBPyConnection, tables: Tables) -> None:
-        with _registered(connection, "batch_failures", tables["failures"].select(["failure_id"])):
+        failures = tables["failures"]
+        with _registered(connection, "batch_failures", failures.select(["failure_id"])):
             old = "SELECT key FROM base.failures SEMI JOIN batch_failures USING (failure_id)"
-            if connection.execute(f"SELECT count(*) FROM ({old})").fetchall()[0][0]:
-                for table in _CHILDREN:
-                    connection.execute(f"DELETE FROM base.{table} WHERE key IN ({old})")
-        [(first,)] = connection.execute("SELECT coalesce(max(key) + 1, 0) FROM base.failures").fetchall()
+            connection.execute(f"DELETE FROM base.continuations WHERE key IN ({old})")
+        contents = self._content_keys(connection, tables["explanations"]) if "explanations" in tables else None
+        first = _next_key(connection, "failures")
         for table, rows in tables.items():
-            with _registered(connection, "batch", rows):
-                verb = "INSERT OR REPLACE" if table == "failures" else "INSERT"
-                connection.execute(
-                    f"{verb} INTO base.{table} BY NAME SELECT failure + $1::BIGINT AS key, * EXCLUDE (failure) FROM batch",
-                    [first],
-                )
+            if table == "failures":
+                continue
+            index = rows["failure"].combine_chunks()
+            keys = (
+                pc.add(index.cast(pa.int64()), first) if table == "continuations" or contents is None else contents.take(index)
+            )
+            with _registered(connection, "batch", rows.drop_columns(["failure"]).add_column(0, "key", keys)):
+                verb = "INSERT OR REPLACE" if table == "explanations" else "INSERT"
+                connection.execute(f"{verb} INTO base.{table} BY NAME SELECT * FROM batch")
+        with _registered(connection, "batch", failures):
+            connection.execute(
+                """INSERT OR REPLACE INTO base.failures BY NAME
+                SELECT failure + $1::BIGINT AS key, b.* EXCLUDE (failure), e.key AS explanation
+                FROM batch AS b LEFT JOIN base.explanations AS e USING (explanation_id) ORDER BY failure""",
+                [first],
+            )
+
+    @staticmethod
+    def _content_keys(connection: duckdb.DuckDBPyConnection, explanations: pa.Table) -> pa.Array:
+        """The key of each explanation, by its failure's index; the rows of those stored before are deleted."""
+        with _registered(connection, "batch_contents", explanations.select(["explanation_id"])):
+            found = connection.execute(
+                "SELECT explanation_id, key FROM base.explanations SEMI JOIN batch_contents USING (explanation_id)"
+            ).fetchall()
+        stored: dict[str, int] = dict(found)
+        if stored:
+            for table in _CHILDREN:
+                connection.execute(f"DELETE FROM base.{table} WHERE key IN (SELECT unnest($1::BIGINT[]))", [[*stored.values()]])
+        following = count(_next_key(connection, "explanations"))
+        names, places = explanations["explanation_id"].to_pylist(), explanations["failure"].to_pylist()
+        keys = np.full(max(places) + 1, -1, dtype=np.int64)
+        for name, place in zip(names, places, strict=True):
+            keys[place] = stored[name] if name in stored else next(following)
+        return pa.array(keys)
 
     # ---- reading
 
     def known(self, run_id: str) -> dict[str, str]:
         """failure_id → status of everything stored or buffered of this run."""
-        found = self.sql("SELECT failure_id, status FROM base.failures WHERE run_id = $run", {"run": run_id}).to_pydict()
+        found = self.sql(_KNOWN, {"run": run_id}).to_pydict()
         return dict(zip(found["failure_id"], found["status"], strict=True)) | self._buffer.statuses(run_id)
 
-    def answers(self, run_id: str) -> dict[str, str]:
-        """failure_id → digest of the stored answer (see :meth:`Sink.answers`)."""
-        rows = self.sql(_ANSWERS, {"run": run_id}).to_pylist()
-        return {row["failure_id"]: answer_digest(row["prediction"], row["text"]) for row in rows}
+    def links(self, run_id: str) -> dict[str, str]:
+        """failure_id → explanation_id (see :meth:`Sink.links`)."""
+        found = self.sql(_LINKS, {"run": run_id}).to_pydict()
+        return dict(zip(found["failure_id"], found["explanation_id"], strict=True))
+
+    def explained(self, explanation_ids: Sequence[str]) -> dict[str, Explained]:
+        """What is stored of these explanations (see :meth:`Sink.explained`)."""
+        rows = self.sql(_EXPLAINED, {"ids": list(explanation_ids)}).to_pylist()
+        return {row["explanation_id"]: Explained(row["status"], row["reason"], json.loads(row["budget"])) for row in rows}
 
     def sql(self, text: str, parameters: Mapping[str, Any] | Sequence[Any] | None = None) -> pa.Table:
         """The rows that SQL gives; ``$name`` takes its value from a mapping, ``?`` from a sequence.
@@ -212,28 +250,12 @@ class Store(Sink, Readers):
             self._connection = self._connect()
         return self._connection
 
-    def _prepare_path(self) -> None:
-        if self.path.is_dir():
-            raise NotWritable(f"{self.path} is a folder; name a file in it, {self.path / 'attributions.duckdb'} say")
-        if self.read_only and not self.path.exists():
-            raise NotADatabase(f"there is no file {self.path}; a run with attrib_db={self.path.name} writes one")
-        if self.read_only:
-            return
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            if self.path.exists() and self.path.stat().st_size == 0:
-                self.path.unlink()  # mktemp's, or a first write on a full disk: nothing is in it, and DuckDB refuses it
-        except (FileExistsError, NotADirectoryError) as error:
-            raise NotWritable(f"{self.path} cannot be written: {error.filename} is a file, not a folder") from error
-        except OSError as error:
-            raise NotWritable(f"{self.path} cannot be written: {error.strerror}") from error
-
     def _connect(self) -> duckdb.DuckDBPyConnection:
         config = dict(_SEALED) if self.read_only else {**_SEALED, "storage_compatibility_version": STORAGE}
         try:
             connection = duckdb.connect(str(self.path), read_only=self.read_only, config=config)
         except duckdb.Error as error:
-            raise _why(error, self.path, read_only=self.read_only) from error
+            raise meaning(error, self.path, read_only=self.read_only) from error
         try:
             self._check(connection)
         except BaseException:
@@ -256,7 +278,8 @@ class Store(Sink, Readers):
             raise NotADatabase(f"{self.path} is a DuckDB database, but not of lm-eval-attrib; choose another attrib_db")
         else:
             with self._transaction(connection):
-                connection.execute(resources.files(__package__).joinpath("schema.sql").read_text("utf-8"))
+                for text in ("schema.sql", "comments.sql"):
+                    connection.execute(resources.files(__package__).joinpath(text).read_text("utf-8"))
                 row = [VERSION, _now(), duckdb.__version__]
                 connection.execute("INSERT INTO base.schema_version VALUES ($1, $2, $3)", row)
 
@@ -274,7 +297,7 @@ class Store(Sink, Readers):
                 self._connection = None  # opened anew when next needed
                 connection.close()  # rolls back
                 if isinstance(error, duckdb.Error):
-                    raise _why(error, self.path, read_only=False) from error
+                    raise meaning(error, self.path, read_only=False) from error
                 raise
 
     def _refuse_if_read_only(self) -> None:
@@ -285,6 +308,11 @@ class Store(Sink, Readers):
         connection, self._connection = self._connection, None
         if connection is not None:
             connection.close()
+
+
+def _next_key(connection: duckdb.DuckDBPyConnection, table: str) -> int:
+    [(following,)] = connection.execute(f"SELECT coalesce(max(key) + 1, 0) FROM base.{table}").fetchall()
+    return int(following)
 
 
 def _now() -> datetime:
@@ -303,21 +331,3 @@ def _registered(connection: duckdb.DuckDBPyConnection, name: str, table: pa.Tabl
 def _is_interrupt(error: BaseException) -> bool:
     """Ctrl-C during a query: an exception of its own in DuckDB 2, a RuntimeError caused by KeyboardInterrupt in DuckDB 1."""
     return isinstance(error, duckdb.InterruptException) or isinstance(error.__cause__, KeyboardInterrupt)
-
-
-def _why(error: duckdb.Error, path: Path, *, read_only: bool) -> StoreError:
-    """The error of this package that says what DuckDB's error means for the user."""
-    text = str(error).strip()
-    first = text.splitlines()[0] if text else type(error).__name__
-    if "lock on file" in text:
-        return Locked(f"{path} is open in another process, and DuckDB lets only one write; wait for it, or end it. {first}")
-    if "different configuration" in text:
-        return Locked(f"{path} is already open in this process, for writing or reading where this is the other; close it first")
-    if "not a valid DuckDB database" in text:
-        return NotADatabase(f"{path} exists and is not a DuckDB database; choose another path")
-    if "database file with version number" in text or "storage version" in text.lower():
-        return WrongSchema(f"{path} was written by another DuckDB than the installed {duckdb.__version__} reads. {first}")
-    system = isinstance(error, duckdb.IOException | duckdb.FatalException | duckdb.PermissionException)
-    if system or any(sign in text for sign in _UNWRITABLE):
-        return (NotADatabase if read_only else NotWritable)(f"{path} cannot be {'read' if read_only else 'written'}: {first}")
-    return StoreError(f"{path}: {first}")

@@ -5,11 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from ..errors import ArgumentError
-from ..records import Continuation, Contrast, Failure
+from ..records import Continuation, Contrast, Failure, MarginTerm
 from .database import Store
 from .reader import Row, only_one
 
@@ -18,6 +17,10 @@ SELECT t.* FROM continuations t JOIN failures f USING (failure_id) WHERE f.run_i
 """
 _FAILURES = "SELECT * FROM failures WHERE run_id = $run ORDER BY task, filter, doc_id, failure_id"
 _CONTRASTS = "SELECT c.* FROM contrasts c JOIN failures f USING (failure_id) WHERE f.run_id = $run"
+_TERMS = """
+SELECT f.failure_id, t.* EXCLUDE (key) FROM base.margin_terms t JOIN base.failures f ON t.key = f.explanation
+WHERE f.run_id = $run ORDER BY t.term
+"""
 _TOKENS = """
 SELECT t.failure_id, list(t.token ORDER BY t.position) AS tokens FROM tokens t JOIN failures f USING (failure_id)
 WHERE f.run_id = $run GROUP BY t.failure_id
@@ -46,19 +49,6 @@ class StoredFailure:
     tokens: Sequence[str]
 
 
-def run_settings(path: Path) -> dict[str, dict[str, Any]]:
-    """run_id → evaluation settings of the runs in the database at ``path``; none where no file is.
-
-    Raises:
-        StoreError: the file is no database of this project's, or cannot be read.
-    """
-    if not path.exists():
-        return {}
-    with Store.open(path) as store:
-        rows = store.sql("SELECT run_id, settings FROM runs").to_pylist()
-    return {row["run_id"]: json.loads(row["settings"]) for row in rows}
-
-
 def find_run(store: Store, beginning: str | None, option: str = "--run") -> StoredRun:
     """The run whose identifier is, or begins with, ``beginning``; None for the only run of the file.
 
@@ -84,7 +74,11 @@ def read_failures(store: Store, run_id: str) -> list[StoredFailure]:
     continuations: dict[str, list[Row]] = {}
     for row in store.sql(_CONTINUATIONS, parameters).to_pylist():
         continuations.setdefault(row["failure_id"], []).append(row)
-    contrasts = {row["failure_id"]: _contrast(row) for row in store.sql(_CONTRASTS, parameters).to_pylist()}
+    terms: dict[str, list[Row]] = {}
+    for row in store.sql(_TERMS, parameters).to_pylist():
+        terms.setdefault(row["failure_id"], []).append(row)
+    rows = store.sql(_CONTRASTS, parameters).to_pylist()
+    contrasts = {row["failure_id"]: _contrast(row, terms.get(row["failure_id"], ())) for row in rows}
     tokens = {row["failure_id"]: row["tokens"] for row in store.sql(_TOKENS, parameters).to_pylist()}
     found = []
     for row in store.sql(_FAILURES, parameters).to_pylist():
@@ -113,6 +107,8 @@ def _failure(row: Row, continuations: Sequence[Row], contrast: Contrast | None) 
                 logprob=one["logprob"],
                 greedy=one["greedy"],
                 cut=one["cut"],
+                choice=one["measured"] if one["measured"] != one["text"].strip() else "",
+                chosen_under=tuple(one["chosen_under"]),
             )
             for one in continuations
         ),
@@ -122,7 +118,14 @@ def _failure(row: Row, continuations: Sequence[Row], contrast: Contrast | None) 
     )
 
 
-def _contrast(row: Row) -> Contrast:
-    known: Row = {name: row[name] for name in ("strategy", "target_id", "contrast_id", "objective", "prompt_tokens", "note")}
+def _contrast(row: Row, terms: Sequence[Row]) -> Contrast:
+    same = ["strategy", "target_id", "contrast_id", "objective", "prompt_tokens", "note"]
+    same += ["proved", "margin", "unit", "share", "pooled", "terms_after"]
+    known: Row = {name: row[name] for name in same}
     known |= {name: tuple(row[name]) for name in ("input_ids", "target_ids", "contrast_ids")}
-    return Contrast(**known)
+    own = ("side", "choice", "scored", "weight", "detached")
+    found = [
+        MarginTerm(**{name: one[name] for name in own}, ids=tuple(one["token_ids"]), logprobs=tuple(one["logprobs"]))
+        for one in terms
+    ]
+    return Contrast(**known, terms=tuple(found))

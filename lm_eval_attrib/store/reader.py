@@ -23,6 +23,9 @@ _NAMED = 5
 ORDER = {
     "contrasts": "position",
     "continuations": "choice",
+    "choices": "choice",
+    "margin_terms": "term",
+    "margin_tokens": "term, position",
     "tokens": "position",
     "layers": "layer, position",
     "nodes": "layer, position",

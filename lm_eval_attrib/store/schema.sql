@@ -1,11 +1,14 @@
 -- The attribution database. One file holds many runs: models and checkpoints compare in one query.
 --
 -- Schema "main" holds the views: they are stable, documented column by column in docs/schema.md, and what people query.
--- Schema "base" holds the tables: they may change with the version. There a failure goes by an ascending integer, `key`,
--- instead of its 32-letter failure_id: rows of one failure lie together, so that reading one failure out of millions of
--- token rows touches one or two row groups; the views join the failure_id back on.
+-- Schema "base" holds the tables: they may change with the version. There a failure or explanation goes by an ascending
+-- integer, `key`, instead of its 32-letter identifier: rows of one explanation lie together, so that reading one out of millions of
+-- token rows touches one or two row groups; the views join the failure_id back on. An explanation is kept by its content:
+-- the failures of several runs may have the same (`failures.explanation`), and each sees it as its own.
 --
--- Versions, newest first (the number is VERSION in store.py, which writes it into base.schema_version):
+-- Versions, newest first (the number is VERSION in database.py, which writes it into base.schema_version):
+--   3  explanations are kept by content and shared by runs; documents, choices, kind, decides, seconds by stage, comments;
+--      the margin of choices, and the texts that make it up
 --   2  accepted: generated responses that are right
 --   1  the first
 
@@ -14,9 +17,10 @@ CREATE SCHEMA base;
 -- What wrote the file, one row; `duckdb` is the version of DuckDB.
 CREATE TABLE base.schema_version (version INTEGER NOT NULL, created_at TIMESTAMP NOT NULL, duckdb VARCHAR NOT NULL);
 
--- One model under one rule and objective in one evaluation setting. Times are UTC.
+-- One evaluation of one model, explained under one rule and objective. Times are UTC.
 CREATE TABLE base.runs (
     run_id VARCHAR PRIMARY KEY,
+    kind VARCHAR NOT NULL,  -- evaluation, samples, compare, replay
     started_at TIMESTAMP NOT NULL,
     finished_at TIMESTAMP,
     status VARCHAR NOT NULL,  -- running, complete, interrupted, failed
@@ -39,11 +43,27 @@ CREATE TABLE base.tasks (
     documents BIGINT NOT NULL,
     failures BIGINT NOT NULL,
     score DOUBLE,
+    decides BOOLEAN NOT NULL,  -- of the filters of a task one: the failures under it are explained
     not_attributable VARCHAR NOT NULL,
     PRIMARY KEY (run_id, task, filter)
 );
 
--- A document whose prediction the task's own metric scores as wrong, and what became of it here.
+-- Every evaluated document under each filter; the response where it was generated and is right under the filter that decides.
+CREATE TABLE base.documents (
+    run_id VARCHAR NOT NULL,
+    task VARCHAR NOT NULL,
+    filter VARCHAR NOT NULL,
+    doc_id BIGINT NOT NULL,
+    doc_digest VARCHAR NOT NULL,
+    metric VARCHAR NOT NULL,
+    value DOUBLE,
+    "right" BOOLEAN,
+    response VARCHAR,
+    PRIMARY KEY (run_id, task, filter, doc_id)
+);
+
+-- A document whose prediction the task's own metric scores as wrong. `status` and `reason` are those of its explanation, but
+-- for `not sampled` and `right since`, which are its own.
 CREATE TABLE base.failures (
     key BIGINT NOT NULL,
     failure_id VARCHAR PRIMARY KEY,
@@ -60,7 +80,17 @@ CREATE TABLE base.failures (
     golds VARCHAR[] NOT NULL,
     metric VARCHAR NOT NULL,
     value DOUBLE,
-    status VARCHAR NOT NULL,  -- attributed, no pair, not sampled, error, right since
+    status VARCHAR NOT NULL,  -- attributed, no pair, no answer, not sampled, error, right since
+    reason VARCHAR NOT NULL,
+    explanation_id VARCHAR,
+    explanation BIGINT  -- its key
+);
+
+-- What was found out about a failure, under a digest of everything that decides it.
+CREATE TABLE base.explanations (
+    key BIGINT NOT NULL,
+    explanation_id VARCHAR PRIMARY KEY,
+    status VARCHAR NOT NULL,
     reason VARCHAR NOT NULL,
     label VARCHAR,
     pattern VARCHAR,
@@ -68,7 +98,12 @@ CREATE TABLE base.failures (
     trust VARCHAR,
     trust_score DOUBLE,
     trust_sentence VARCHAR,
-    seconds DOUBLE
+    seconds DOUBLE,
+    seconds_pair DOUBLE,
+    seconds_attribution DOUBLE,
+    seconds_checks DOUBLE,
+    version VARCHAR NOT NULL,
+    budget JSON NOT NULL
 );
 
 -- The texts that the harness scored (one a choice) or the model generated (one), with their token ids.
@@ -81,7 +116,10 @@ CREATE TABLE base.continuations (
     greedy BOOLEAN,
     cut INTEGER NOT NULL,
     chosen BOOLEAN NOT NULL,
-    correct BOOLEAN NOT NULL
+    correct BOOLEAN NOT NULL,
+    measured VARCHAR NOT NULL,
+    prior DOUBLE,
+    chosen_under VARCHAR[] NOT NULL
 );
 
 -- The pair of tokens explained, and what the model says about them at the explained position.
@@ -106,7 +144,30 @@ CREATE TABLE base.contrasts (
     input_ids INTEGER[] NOT NULL,
     target_ids INTEGER[] NOT NULL,
     contrast_ids INTEGER[] NOT NULL,
-    note VARCHAR NOT NULL
+    note VARCHAR NOT NULL,
+    proved BOOLEAN NOT NULL,
+    margin DOUBLE,
+    unit DOUBLE NOT NULL,
+    share DOUBLE,
+    margin_reproduced DOUBLE,
+    pooled BOOLEAN NOT NULL,
+    terms_after INTEGER NOT NULL,
+    telling BOOLEAN  -- clean, at least half of the margin, and (generated) proved
+);
+
+-- The texts whose log-probabilities make up a margin; the lists have a value a token (logprobs: a scored token).
+CREATE TABLE base.margin_terms (
+    key BIGINT NOT NULL,
+    term INTEGER NOT NULL,
+    side VARCHAR NOT NULL,
+    choice INTEGER NOT NULL,
+    detached BOOLEAN NOT NULL,
+    scored INTEGER NOT NULL,
+    weight DOUBLE NOT NULL,
+    token_ids INTEGER[] NOT NULL,
+    tokens VARCHAR[] NOT NULL,
+    logprobs DOUBLE[] NOT NULL,
+    relevance DOUBLE[] NOT NULL
 );
 
 CREATE TABLE base.tokens (
@@ -173,21 +234,21 @@ CREATE TABLE base.segments (
     key BIGINT NOT NULL, segment VARCHAR NOT NULL, tokens INTEGER NOT NULL, relevance DOUBLE, relevance_norm DOUBLE
 );
 
--- Generated responses that the task accepted: what the failures of a later run are compared with.
-CREATE TABLE base.accepted (
-    run_id VARCHAR NOT NULL,
-    task VARCHAR NOT NULL,
-    filter VARCHAR NOT NULL,
-    doc_id BIGINT NOT NULL,
-    doc_digest VARCHAR NOT NULL,
-    response VARCHAR NOT NULL,
-    PRIMARY KEY (run_id, task, filter, doc_id)
-);
-
 -- Flushes of other processes that were merged: merging a folder again adds nothing.
 CREATE TABLE base.shards (flush VARCHAR PRIMARY KEY, merged_at TIMESTAMP NOT NULL);
 
-CREATE VIEW runs AS SELECT * FROM base.runs;
+-- Each failure's status and reason now: an explanation that runs share may have been found since.
+CREATE VIEW base.standing AS
+SELECT
+    f.key, f.explanation, f.run_id, f.task, f.filter,
+    CASE WHEN e.key IS NULL OR f.status IN ('not sampled', 'right since') THEN f.status ELSE e.status END AS status,
+    CASE WHEN e.key IS NULL OR f.status IN ('not sampled', 'right since') THEN f.reason ELSE e.reason END AS reason
+FROM base.failures AS f LEFT JOIN base.explanations AS e ON e.key = f.explanation;
+
+CREATE VIEW runs AS
+SELECT
+    run_id, started_at, finished_at, status, model, model_args, dtype, parameters, rule, objective, versions, settings, kind
+FROM base.runs;
 
 CREATE VIEW tasks AS
 SELECT
@@ -196,58 +257,114 @@ SELECT
     coalesce(f.clean, 0) AS clean,
     t.score,
     coalesce(f.no_pair, 0) AS no_pair,
+    coalesce(f.no_answer, 0) AS no_answer,
     coalesce(f.not_sampled, 0) AS not_sampled,
     coalesce(f.errors, 0) AS errors,
-    t.not_attributable
+    t.not_attributable,
+    t.decides
 FROM base.tasks AS t
 LEFT JOIN (
     SELECT
-        run_id, task, filter,
+        f.run_id, f.task, f.filter,
         count(*) FILTER (WHERE status = 'attributed') AS attributed,
         count(*) FILTER (WHERE status = 'attributed' AND c.clean) AS clean,
         count(*) FILTER (WHERE status = 'no pair') AS no_pair,
+        count(*) FILTER (WHERE status = 'no answer') AS no_answer,
         count(*) FILTER (WHERE status = 'not sampled') AS not_sampled,
         count(*) FILTER (WHERE status = 'error') AS errors
-    FROM base.failures LEFT JOIN base.contrasts AS c USING (key)
-    GROUP BY run_id, task, filter
+    FROM base.standing AS f LEFT JOIN base.contrasts AS c ON c.key = f.explanation
+    GROUP BY f.run_id, f.task, f.filter
 ) AS f ON f.run_id = t.run_id AND f.task = t.task AND f.filter = t.filter;
 
-CREATE VIEW accepted AS SELECT * FROM base.accepted;
+CREATE VIEW documents AS
+SELECT run_id, task, doc_id, filter, metric, value, "right", doc_digest FROM base.documents;
 
-CREATE VIEW failures AS SELECT * EXCLUDE (key) FROM base.failures;
+CREATE VIEW accepted AS
+SELECT run_id, task, filter, doc_id, doc_digest, response FROM base.documents WHERE response IS NOT NULL;
+
+CREATE VIEW failures AS
+SELECT
+    f.failure_id, f.run_id, f.task, f.filter, f.doc_id, f.doc, f.output_type, f.prompt,
+    -- What the model would have said in place of a scored continuation is known from its explanation only.
+    CASE WHEN f.prediction = '' AND f.output_type = 'loglikelihood' THEN coalesce(c.target, '') ELSE f.prediction END AS prediction,
+    f.extracted, f.gold,
+    f.golds, f.metric, f.value,
+    CASE WHEN e.key IS NULL OR f.status IN ('not sampled', 'right since') THEN f.status ELSE e.status END AS status,
+    CASE WHEN e.key IS NULL OR f.status IN ('not sampled', 'right since') THEN f.reason ELSE e.reason END AS reason,
+    e.label, e.pattern, coalesce(e.label_reason, '') AS label_reason, e.trust, e.trust_score, e.trust_sentence,
+    e.seconds, e.seconds_pair, e.seconds_attribution, e.seconds_checks, e.version, f.explanation_id
+FROM base.failures AS f LEFT JOIN base.explanations AS e ON e.key = f.explanation LEFT JOIN base.contrasts AS c ON c.key = f.explanation;
+
+CREATE VIEW explanations AS SELECT * EXCLUDE (key) FROM base.explanations;
 
 CREATE VIEW continuations AS
 SELECT f.failure_id, t.* EXCLUDE (key) FROM base.continuations AS t JOIN base.failures AS f ON t.key = f.key;
 
+-- Choices as the metrics of lm_eval measure them.
+CREATE VIEW choices AS
+SELECT
+    f.failure_id, t.choice, t.text, t.logprob,
+    length(t.measured) AS characters, strlen(t.measured) AS bytes, len(t.token_ids) AS tokens,
+    t.logprob / greatest(length(t.measured), 1) AS per_character,
+    t.logprob / greatest(strlen(t.measured), 1) AS per_byte,
+    t.logprob / greatest(len(t.token_ids), 1) AS per_token,
+    t.prior, t.chosen, t.correct AS gold, t.chosen_under,
+    CASE WHEN t.correct THEN t.chosen_under ELSE [] END AS right_under
+FROM base.continuations AS t JOIN base.failures AS f ON t.key = f.key
+WHERE f.output_type = 'multiple_choice';
+
+-- Telling: clean, at least half of the margin, and (generated) its place passed a trial.
 CREATE VIEW contrasts AS
-SELECT f.failure_id, t.* EXCLUDE (key) FROM base.contrasts AS t JOIN base.failures AS f ON t.key = f.key;
+SELECT
+    f.failure_id, t.* EXCLUDE (key),
+    t.clean AND coalesce(t.share >= 0.5, true) AND (t.proved OR f.output_type <> 'generate_until') AS telling
+FROM base.contrasts AS t JOIN base.failures AS f ON t.key = f.explanation;
+
+CREATE VIEW margin_terms AS
+SELECT
+    f.failure_id, t.term, t.side, t.choice, t.detached, t.scored, t.weight,
+    CASE WHEN len(t.logprobs) > 0 THEN list_sum(t.logprobs) END AS logprob,
+    CASE WHEN len(t.logprobs) > 0 THEN t.weight * list_sum(t.logprobs) END AS carried
+FROM base.margin_terms AS t JOIN base.failures AS f ON t.key = f.explanation;
+
+-- logprobs belong to the last `scored` tokens; those before are the text's own context, which nothing scores.
+CREATE VIEW margin_tokens AS
+SELECT
+    failure_id, term, side, choice, (place - 1)::INTEGER AS position, token_ids[place] AS token_id, tokens[place] AS token,
+    logprobs[nullif(greatest(place - unscored, 0), 0)] AS logprob,
+    weight * logprobs[nullif(greatest(place - unscored, 0), 0)] AS carried,
+    relevance[place] AS relevance
+FROM (
+    SELECT f.failure_id, t.*, len(t.token_ids) - t.scored AS unscored, unnest(range(1, len(t.token_ids) + 1)) AS place
+    FROM base.margin_terms AS t JOIN base.failures AS f ON t.key = f.explanation
+);
 
 CREATE VIEW tokens AS
-SELECT f.failure_id, t.* EXCLUDE (key) FROM base.tokens AS t JOIN base.failures AS f ON t.key = f.key;
+SELECT f.failure_id, t.* EXCLUDE (key) FROM base.tokens AS t JOIN base.failures AS f ON t.key = f.explanation;
 
 CREATE VIEW layers AS
-SELECT f.failure_id, t.* EXCLUDE (key) FROM base.layers AS t JOIN base.failures AS f ON t.key = f.key;
+SELECT f.failure_id, t.* EXCLUDE (key) FROM base.layers AS t JOIN base.failures AS f ON t.key = f.explanation;
 
 CREATE VIEW nodes AS
-SELECT f.failure_id, t.* EXCLUDE (key) FROM base.nodes AS t JOIN base.failures AS f ON t.key = f.key;
+SELECT f.failure_id, t.* EXCLUDE (key) FROM base.nodes AS t JOIN base.failures AS f ON t.key = f.explanation;
 
 CREATE VIEW edges AS
-SELECT f.failure_id, t.* EXCLUDE (key) FROM base.edges AS t JOIN base.failures AS f ON t.key = f.key;
+SELECT f.failure_id, t.* EXCLUDE (key) FROM base.edges AS t JOIN base.failures AS f ON t.key = f.explanation;
 
 CREATE VIEW heads AS
-SELECT f.failure_id, t.* EXCLUDE (key) FROM base.heads AS t JOIN base.failures AS f ON t.key = f.key;
+SELECT f.failure_id, t.* EXCLUDE (key) FROM base.heads AS t JOIN base.failures AS f ON t.key = f.explanation;
 
 CREATE VIEW neurons AS
-SELECT f.failure_id, t.* EXCLUDE (key) FROM base.neurons AS t JOIN base.failures AS f ON t.key = f.key;
+SELECT f.failure_id, t.* EXCLUDE (key) FROM base.neurons AS t JOIN base.failures AS f ON t.key = f.explanation;
 
 CREATE VIEW graph_figures AS
-SELECT f.failure_id, t.* EXCLUDE (key) FROM base.graph_figures AS t JOIN base.failures AS f ON t.key = f.key;
+SELECT f.failure_id, t.* EXCLUDE (key) FROM base.graph_figures AS t JOIN base.failures AS f ON t.key = f.explanation;
 
 CREATE VIEW checks AS
-SELECT f.failure_id, t.* EXCLUDE (key) FROM base.checks AS t JOIN base.failures AS f ON t.key = f.key;
+SELECT f.failure_id, t.* EXCLUDE (key) FROM base.checks AS t JOIN base.failures AS f ON t.key = f.explanation;
 
 CREATE VIEW segments AS
-SELECT f.failure_id, t.* EXCLUDE (key) FROM base.segments AS t JOIN base.failures AS f ON t.key = f.key;
+SELECT f.failure_id, t.* EXCLUDE (key) FROM base.segments AS t JOIN base.failures AS f ON t.key = f.explanation;
 
 -- Tokens that are not special, ranked within their failure by absolute relevance (rank 1 the largest).
 CREATE VIEW top_tokens AS

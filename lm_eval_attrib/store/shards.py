@@ -11,6 +11,7 @@ that flush does not count.
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from collections.abc import Iterable, Sequence
@@ -23,9 +24,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from ..errors import NotWritable, StoreError
-from ..records import Accepted, Run, TaskSummary, answer_digest
+from ..records import Explained, JudgedDocument, Run, TaskSummary
 from .json_text import as_json
-from .layout import LAYOUT, Tables, accepted_table, schema
+from .layout import LAYOUT, Tables, documents_table, schema
 from .writer import ENDINGS, Limits, Sink
 
 if TYPE_CHECKING:
@@ -40,7 +41,10 @@ _RUNS = pa.schema(
 #: ``right`` has gone into the database before there are shards: what they held is merged over it.
 _SUMMARY = [field for field in fields(TaskSummary) if field.name != "right"]
 _TASKS = pa.schema(
-    [(field.name, {"int": _LONG, "float | None": pa.float64()}.get(str(field.type), _TEXT)) for field in _SUMMARY]
+    [
+        (field.name, {"int": _LONG, "float | None": pa.float64(), "bool": pa.bool_()}.get(str(field.type), _TEXT))
+        for field in _SUMMARY
+    ]
 )
 
 
@@ -86,10 +90,10 @@ class ShardWriter(Sink):
             rows = [{field.name: getattr(task, field.name) for field in _SUMMARY} for task in tasks]
             self._save("tasks", pa.Table.from_pylist(rows, schema=_TASKS), self._name())
 
-    def add_accepted(self, rows: Sequence[Accepted]) -> None:
-        """Accepted responses of this process's documents; null where a response is not accepted any more."""
+    def add_documents(self, rows: Sequence[JudgedDocument]) -> None:
+        """This process's documents; ``response`` is null where it is not accepted (any more)."""
         if rows:
-            self._save("accepted", accepted_table(rows), self._name())
+            self._save("documents", documents_table(rows), self._name())
 
     def known(self, run_id: str) -> dict[str, str]:
         """failure_id → status of everything in the folder, by whichever process, or buffered here."""
@@ -99,16 +103,23 @@ class ShardWriter(Sink):
             found |= {row["failure_id"]: row["status"] for row in rows if row["run_id"] == run_id}
         return found | self._buffer.statuses(run_id)
 
-    def answers(self, run_id: str) -> dict[str, str]:
-        """failure_id → digest of the answer in the folder (see :meth:`Sink.answers`); of a later flush where there are two."""
+    def links(self, run_id: str) -> dict[str, str]:
+        """failure_id → explanation_id in the folder (see :meth:`Sink.links`); of a later flush where there are two."""
         found: dict[str, str] = {}
         for path in _files(self.path, "failures"):
-            rows = _read(path, ["failure_id", "run_id", "prediction"]).to_pylist()
-            first = self.path / "continuations" / path.name
-            texts = _read(first, ["failure_id", "choice", "text"]).to_pylist() if first.exists() else []
-            known = {row["failure_id"]: row["text"] for row in texts if row["choice"] == 0}
-            mine = (row for row in rows if row["run_id"] == run_id)
-            found |= {row["failure_id"]: answer_digest(row["prediction"], known.get(row["failure_id"])) for row in mine}
+            rows = _read(path, ["failure_id", "run_id", "explanation_id"]).to_pylist()
+            found |= {row["failure_id"]: row["explanation_id"] for row in rows if row["run_id"] == run_id}
+        return {failure: explanation for failure, explanation in found.items() if explanation is not None}
+
+    def explained(self, explanation_ids: Sequence[str]) -> dict[str, Explained]:
+        """What the folder holds of these explanations (see :meth:`Sink.explained`); only whole flushes count."""
+        wanted, found = set(explanation_ids), dict[str, Explained]()
+        for path in _files(self.path, "explanations"):
+            if not (self.path / "failures" / path.name).exists():
+                continue
+            for row in _read(path, ["explanation_id", "status", "reason", "budget"]).to_pylist():
+                if row["explanation_id"] in wanted:
+                    found[row["explanation_id"]] = Explained(row["status"], row["reason"], json.loads(row["budget"]))
         return found
 
     def _write(self, tables: Tables) -> None:
@@ -161,7 +172,7 @@ def merge_shards(folder: str | Path, store: Store) -> Merged:
         NotWritable: the database cannot be written; merging again goes on where this stopped.
     """
     root = Path(folder).expanduser().absolute()
-    if not any(_files(root, table) for table in (*LAYOUT, "runs", "tasks", "accepted")):
+    if not any(_files(root, table) for table in (*LAYOUT, "runs", "tasks", "documents")):
         raise StoreError(f"{root} holds no shards; a folder of shards has folders runs, failures, tokens … of Parquet files")
     done = store.merged_shards()
     problems: list[str] = []
@@ -177,7 +188,7 @@ def merge_shards(folder: str | Path, store: Store) -> Merged:
         store.write(tables, shard=path.stem)
         flushes, failures = flushes + 1, failures + tables["failures"].num_rows
     _merge_tasks(root, store, done)
-    _merge_accepted(root, store, done)
+    _merge_documents(root, store, done)
     _merge_runs(root, store, done)
     if problems:
         raise StoreError(f"{len(problems)} flushes were not merged: " + "; ".join(problems))
@@ -191,10 +202,10 @@ def _merge_tasks(root: Path, store: Store, done: set[str]) -> None:
             store.write({}, shard=path.stem)
 
 
-def _merge_accepted(root: Path, store: Store, done: set[str]) -> None:
-    for path in _files(root, "accepted"):
+def _merge_documents(root: Path, store: Store, done: set[str]) -> None:
+    for path in _files(root, "documents"):
         if path.stem not in done:
-            store.put_accepted(_read(path), shard=path.stem)
+            store.put_documents(_read(path), shard=path.stem)
 
 
 def _merge_runs(root: Path, store: Store, done: set[str]) -> None:

@@ -11,8 +11,9 @@ from types import TracebackType
 from typing import Self
 
 from ..errors import NotWritable
-from ..records import Accepted, Explanation, Run, TaskSummary
-from .layout import Buffer, Tables
+from ..records import Explained, Explanation, Failure, JudgedDocument, Run, TaskSummary
+from .buffer import Buffer
+from .layout import Tables
 
 #: How a run ended; while it goes on, or if its process died, it is ``running``.
 ENDINGS = ("complete", "interrupted", "failed")
@@ -53,19 +54,24 @@ class Sink(ABC):
         """Insert or replace what tasks came to, by (run_id, task, filter)."""
 
     @abstractmethod
-    def add_accepted(self, rows: Sequence[Accepted]) -> None:
-        """Replace, by (run_id, task, filter, doc_id), the accepted response; one that is None is taken away."""
+    def add_documents(self, rows: Sequence[JudgedDocument]) -> None:
+        """Insert or replace judged documents by (run_id, task, filter, doc_id)."""
 
     @abstractmethod
     def known(self, run_id: str) -> dict[str, str]:
         """failure_id → status of everything stored or buffered of a run: what a resumed run need not do again."""
 
     @abstractmethod
-    def answers(self, run_id: str) -> dict[str, str]:
-        """failure_id → :func:`~.records.answer_digest` of what is stored of a run (buffered failures are left out).
+    def links(self, run_id: str) -> dict[str, str]:
+        """failure_id → explanation_id of what is stored of a run (buffered failures are left out).
 
-        A failure_id does not hold the response: repeated, an evaluation may find the same document wrong in another way.
+        A failure_id does not hold the response: repeated, an evaluation may find the same document wrong in another way, and
+        then another explanation is the failure's.
         """
+
+    @abstractmethod
+    def explained(self, explanation_ids: Sequence[str]) -> dict[str, Explained]:
+        """Of ``explanation_ids``, those that are stored, whichever run they were found for (buffered ones are left out)."""
 
     @abstractmethod
     def _write(self, tables: Tables) -> None:
@@ -82,9 +88,23 @@ class Sink(ABC):
             StoreError: the explanation itself cannot be stored; nothing else is affected.
             NotWritable: the buffer was due and could not be written; it is kept.
         """
-        if explanation.failure.failure_id in self._buffer:
+        if not self._buffer.takes(explanation.failure, explanation):
             self.flush()
         self._buffer.add(explanation)
+        self._flush_if_due()
+
+    def link(self, failure: Failure, explanation_id: str, explained: Explained) -> None:
+        """Take one failure that a stored explanation explains; it replaces what is stored under its failure_id.
+
+        Raises:
+            StoreError, NotWritable: as :meth:`add` does.
+        """
+        if not self._buffer.takes(failure):
+            self.flush()
+        self._buffer.link(failure, explained.status, explained.reason, explanation_id)
+        self._flush_if_due()
+
+    def _flush_if_due(self) -> None:
         limits, buffer = self.limits, self._buffer
         waited = time.monotonic() - self._flushed_at
         if len(buffer) >= limits.failures or buffer.rows >= limits.rows or waited >= limits.seconds:

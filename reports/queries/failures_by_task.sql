@@ -12,6 +12,7 @@ SELECT
     t.attributed,
     t.clean,
     t.no_pair,
+    t.no_answer,
     t.not_sampled,
     t.errors,
     t.not_attributable

@@ -21,10 +21,10 @@ from lm_eval_attrib.contrast import Workbench
 from lm_eval_attrib.contrast.other_model import OtherModel
 from lm_eval_attrib.contrast.reference import Reference, reference_texts
 from lm_eval_attrib.errors import ArgumentError, ModelError, NotADatabase, SamplesError
-from lm_eval_attrib.evaluation.accepted import document_digest
+from lm_eval_attrib.evaluation.documents import document_digest
 from lm_eval_attrib.explain.outcome import ExplainReport
 from lm_eval_attrib.explain.preflight import preflight
-from lm_eval_attrib.records import Accepted, Continuation, Failure, NoPair
+from lm_eval_attrib.records import Continuation, Failure, JudgedDocument, NoPair
 from lm_eval_attrib.settings import Settings
 from lm_eval_attrib.store.database import Store
 
@@ -142,8 +142,9 @@ def test_a_run_is_read_where_several_processes_write(world: World, tmp_path: Pat
     settings = Settings(db=tmp_path / "runs.duckdb", reference="run:better", contrast=("reference",), graph=False, checks=False)
     with Store.create(settings.db) as store:
         store.begin(replace(RUN, run_id="better-run"))
-        rows = [Accepted("better-run", "t_words", "none", n, document_digest({}), world.words[n]) for n in range(4)]
-        store.add_accepted(rows)
+        names = ("better-run", "t_words", "none")
+        rows = [JudgedDocument(*names, n, document_digest({}), "acc", 1.0, True, world.words[n]) for n in range(4)]
+        store.add_documents(rows)
     other = OtherModel(str(world.failing))
     model, tokenizer = other._loaded(), other._tokenizer
     failures = [failed(world, number) for number in range(5)]

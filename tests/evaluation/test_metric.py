@@ -9,7 +9,7 @@ import pytest
 
 from lm_eval_attrib.evaluation.failures import _judged_response, answer_of, as_text, build_failure
 from lm_eval_attrib.evaluation.judgement import JudgedTask, judge_task
-from lm_eval_attrib.evaluation.metric import Criterion, as_number, find_criterion, merge_ranges, ranges_of
+from lm_eval_attrib.evaluation.metric import Criterion, as_number, asked_for, find_criteria, merge_ranges, ranges_of
 from lm_eval_attrib.evaluation.samples import SampledTask
 from lm_eval_attrib.evaluation.task import Document, Request
 from lm_eval_attrib.prompt.profiles import TaskProfile
@@ -19,7 +19,7 @@ ACC = Criterion("acc", "none", 1.0)
 
 
 def judged(found: SampledTask) -> JudgedTask:
-    return judge_task(found, ACC, ranges_of(found))
+    return judge_task(found, {"none": ACC}, ranges_of(found))
 
 
 def task(*rows: dict[str, Any], filters: tuple[str, ...] = ("none",)) -> SampledTask:
@@ -30,7 +30,8 @@ def task(*rows: dict[str, Any], filters: tuple[str, ...] = ("none",)) -> Sampled
 def criterion(
     *rows: dict[str, Any], profile: TaskProfile | None = None, higher: dict[str, bool] | None = None
 ) -> Criterion | str:
-    return find_criterion(ranges_of(task(*rows)), profile or TaskProfile(), higher or {})
+    found = find_criteria(ranges_of(task(*rows)), profile or TaskProfile(), higher or {})
+    return found if isinstance(found, str) else found["none"]
 
 
 @pytest.mark.parametrize(
@@ -94,17 +95,42 @@ def test_the_profile_decides() -> None:
     assert criterion(row, profile=TaskProfile(metric="gone")) == Criterion("acc", "none", 1.0)
 
 
-def test_the_first_filter_decides_unless_the_profile_names_one() -> None:
-    found = ranges_of(task({"acc": 1.0}, filters=("strict", "loose")))
-    assert find_criterion(found, TaskProfile(), {}) == Criterion("acc", "strict", 1.0)
-    assert find_criterion(found, TaskProfile(filter="loose"), {}) == Criterion("acc", "loose", 1.0)
-    assert find_criterion(found, TaskProfile(filter="gone"), {}) == Criterion("acc", "strict", 1.0)
+def two_filters(strict: list[float], loose: list[float], profile: TaskProfile) -> str:
+    """The filter that decides."""
+    rows = [{"strict": {"acc": a}, "loose": {"acc": b}} for a, b in zip(strict, loose, strict=True)]
+    found = SampledTask("t", [Document(i, {}, [], {}, row) for i, row in enumerate(rows)], ["strict", "loose"])
+    criteria = find_criteria(ranges_of(found), profile, {})
+    assert not isinstance(criteria, str)
+    assert criteria == {name: Criterion("acc", name, 1.0) for name in ("strict", "loose")}
+    one = judge_task(found, criteria, ranges_of(found))
+    return one.decided(one.counts(), profile.filter).filter
+
+
+def test_the_filter_under_which_most_are_right_decides_unless_one_is_asked_for() -> None:
+    assert two_filters([0, 0, 1], [0, 1, 1], TaskProfile()) == "loose"
+    assert two_filters([0, 1, 1], [0, 1, 1], TaskProfile()) == "strict"  # of equals the first
+    assert two_filters([0, 0, 1], [0, 1, 1], TaskProfile(filter="strict")) == "strict"
+    assert two_filters([0, 0, 1], [0, 1, 1], TaskProfile(filter="gone")) == "loose"
+
+
+def test_what_is_asked_for_comes_before_the_profile() -> None:
+    profile = TaskProfile(metric="bleu", threshold=20, filter="strict", target="thinking")
+    assert asked_for(profile, None, None) == profile
+    other = asked_for(profile, "acc", "loose")
+    assert (other.metric, other.filter, other.target) == ("acc", "loose", "thinking")
+    assert "threshold" not in other.model_fields_set  # it was the other metric's
+    assert asked_for(profile, "bleu", None).threshold == 20
+    assert criterion({"acc": 0.0, "f1": 0.5}, profile=asked_for(TaskProfile(), "f1", None)) == Criterion("f1", "none", 1.0)
 
 
 def test_processes_agree_on_what_they_saw_together() -> None:
+    def found(*parts: Any) -> Any:
+        criteria = find_criteria(merge_ranges(list(parts)), TaskProfile(metric="score"), {})
+        return criteria if isinstance(criteria, str) else criteria["none"]
+
     mine, theirs = ranges_of(task({"score": 0.4, "acc": 1})), ranges_of(task({"score": 40.0, "acc": 0}))
-    assert find_criterion(mine, TaskProfile(metric="score"), {}) == Criterion("score", "none", 1.0)
-    assert find_criterion(merge_ranges([mine, theirs]), TaskProfile(metric="score"), {}) == Criterion("acc", "none", 1.0)
+    assert found(mine) == Criterion("score", "none", 1.0)
+    assert found(mine, theirs) == Criterion("acc", "none", 1.0)
     assert merge_ranges([mine, theirs])["none"]["acc"].total == 1
 
 

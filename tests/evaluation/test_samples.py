@@ -16,7 +16,7 @@ from lm_eval_attrib.commands.attribute import attribute_samples
 from lm_eval_attrib.errors import ArgumentError, SamplesError
 from lm_eval_attrib.evaluation import samples
 from lm_eval_attrib.evaluation.logged_directions import logged_directions
-from lm_eval_attrib.evaluation.metric import Criterion, find_criterion, ranges_of
+from lm_eval_attrib.evaluation.metric import Criterion, find_criteria, ranges_of
 from lm_eval_attrib.explain import collect
 from lm_eval_attrib.harness.model import AttribHFLM
 from lm_eval_attrib.harness.seam import metric_directions
@@ -166,14 +166,17 @@ def test_results_of_an_evaluation_say_which_way_a_metric_improves() -> None:
     wrong = {**SAMPLE, "metrics": ["wer"], "wer": 0.5}
     perfect = {**wrong, "doc_id": 1, "wer": 0.0}
     [task] = samples.read_tasks({"results": {}, "higher_is_better": {"t": {"wer": False}}, "samples": {"t": [wrong, perfect]}})
-    criterion = find_criterion(ranges_of(task), TaskProfile(), task.higher_is_better)
+    criteria = find_criteria(ranges_of(task), TaskProfile(), task.higher_is_better)
+    assert not isinstance(criteria, str)
+    criterion = criteria["none"]
     assert isinstance(criterion, Criterion)
     assert [(criterion.fails(0.5), criterion.fails(0.0))] == [(True, False)]
 
 
 def _decided(given: Any, profile: TaskProfile | None = None) -> Criterion | str:
     [task] = samples.read_tasks(given, known=metric_directions())
-    return find_criterion(ranges_of(task), profile or TaskProfile(), task.higher_is_better)
+    criteria = find_criteria(ranges_of(task), profile or TaskProfile(), task.higher_is_better)
+    return criteria if isinstance(criteria, str) else criteria["none"]
 
 
 def test_a_direction_that_nobody_knows_is_refused() -> None:

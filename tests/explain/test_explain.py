@@ -242,6 +242,10 @@ def test_another_answer_to_the_same_document_is_explained_anew(
     assert value(settings, "SELECT count(*) FROM failures") == 12
     again = explain(host, answered(failures, {3, 7}), settings)
     assert (again.known, again.counts) == (12, {})
+    first = explain(host, failures, settings)  # the first answers: what explained them is kept
+    assert (first.known, first.counts) == (12, {})
+    assert value(settings, "SELECT count(*) FROM failures WHERE prediction LIKE ' grey%'") == 0
+    assert statuses(settings) == {"attributed": 12}
 
 
 def test_what_is_right_when_evaluated_again_is_no_failure_any_more(
@@ -256,8 +260,9 @@ def test_what_is_right_when_evaluated_again_is_no_failure_any_more(
     assert value(settings, "SELECT attributed = failures FROM tasks") is True
     assert value(settings, "SELECT count(*) FROM tokens") == tokens  # the explanations are kept
     assert "found it right; before: attributed" in value(settings, "SELECT reason FROM failures WHERE doc_id = 3")
-    # Wrong again, they are failures again, in the sample or outside it.
-    assert explain(host, failures, settings).counts == {"attributed": 2}
+    # Wrong again, they are failures again, in the sample or outside it; their explanations are those that were kept.
+    again_wrong = explain(host, failures, settings)
+    assert (again_wrong.known, again_wrong.counts) == (12, {})
     assert statuses(settings) == {"attributed": 12}
     explain_run(host, Evaluated(RUN, [replace(one, right=range(12)) for one in summaries(failures)], []), settings)
     explain(host, failures, settings.model_copy(update={"limit": 4}))
@@ -302,5 +307,5 @@ def test_another_answer_among_several_processes(
     # Alone, another answer goes to the database past the shards, which still hold the older one.
     explain(Host(model, tokenizer), few, settings)
     assert value(settings, "SELECT prediction FROM failures WHERE doc_id = 1") == " red"
-    assert together(answered(few, {1})).known == 3
+    assert together(answered(few, {1})).known == 4  # both answers have been explained
     assert value(settings, "SELECT prediction FROM failures WHERE doc_id = 1").startswith(" grey")

@@ -14,8 +14,6 @@ from lm_eval.tasks import TaskManager
 
 from lm_eval_attrib.errors import SeamError
 from lm_eval_attrib.harness import seam as harness
-from lm_eval_attrib.records import Run
-from lm_eval_attrib.store.database import Store
 
 pytestmark = pytest.mark.usefixtures("nothing_remains")
 
@@ -158,37 +156,3 @@ def test_calls_that_do_not_fit_are_refused(tiny: Path, manager: TaskManager, pip
     [summary] = pipeline.summaries
     assert lm_eval.__version__ in summary.not_attributable
     assert not pipeline.failures
-
-
-def test_run_is_the_same_for_the_same_evaluation(tiny: Path, manager: TaskManager, pipeline: Recorder) -> None:
-    evaluate(make(tiny), manager, "t_choice", limit=2)
-    first = pipeline.run
-    evaluate(make(tiny, batch_size=1, attrib_limit=7), manager, "t_choice")
-    assert pipeline.run == first
-    assert (first.model, first.dtype, first.rule) == (str(tiny), "float32", "attnlrp")
-    assert {"lm_eval", "torch", "transformers", "lm-eval-attrib", "python"} <= set(first.versions)
-    evaluate(make(tiny, attrib_rule="cplrp"), manager, "t_choice", limit=2)
-    assert pipeline.run.run_id != first.run_id
-    evaluate(make(tiny), manager, "t_choice", limit=2, system_instruction="Think.")
-    assert pipeline.run.run_id != first.run_id
-
-
-def test_run_goes_on_with_other_tasks_but_not_with_a_task_posed_anew(
-    tiny: Path, manager: TaskManager, pipeline: Recorder, tmp_path: Path
-) -> None:
-    database = str(tmp_path / "a.duckdb")
-
-    def run(*tasks: str, **options: Any) -> Run:
-        evaluate(make(tiny, attrib_db=database), manager, *tasks, limit=2, **options)
-        with Store.create(database) as store:
-            store.begin(pipeline.run)
-        return pipeline.run
-
-    first = run("t_choice")
-    assert run("t_choice", "t_likelihood").run_id == first.run_id
-    assert set(run("t_likelihood").settings["tasks"]) == {"t_choice", "t_likelihood"}
-    assert run("t_generate").run_id == first.run_id
-    posed_anew = run("t_generate", gen_kwargs="max_gen_toks=5")
-    assert posed_anew.run_id != first.run_id
-    assert run("t_generate", "t_choice", gen_kwargs="max_gen_toks=5").run_id == posed_anew.run_id
-    assert run("t_generate").run_id == first.run_id

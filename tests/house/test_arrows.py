@@ -29,15 +29,17 @@ STOREYS = [
     {"settings"},
     {"terms", "plugin", "tasks"},
     {"records"},
+    {"columns"},
     {"errors", "charges"},
 ]
 #: Parts that know less than their storey allows.
 ONLY = {
-    "reports": {"store", "terms", "records", "errors"},
+    "reports": {"store", "terms", "records", "columns", "errors"},
     "lrp": {"errors"},
     "plugin": set(),
     "tasks": set(),
-    "records": {"charges"},
+    "records": {"columns", "charges"},
+    "columns": set(),
     "charges": set(),
 }
 #: Heavy libraries → the parts that may import them.

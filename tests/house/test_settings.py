@@ -112,10 +112,23 @@ def test_an_empty_file_changes_nothing(tmp_path: Path) -> None:
     assert Settings.from_arguments({"attrib_config": tmp_path / "empty.yaml"}) == Settings()
 
 
-def test_identity_holds_what_changes_an_explanation_and_nothing_else() -> None:
-    same = Settings(db=Path("other.duckdb"), limit=None, memory="offload", batch_size=3, report=Path("out"), seed=7)
+def test_identity_holds_what_makes_another_run_and_nothing_else() -> None:
+    same = Settings(db=Path("other.duckdb"), limit=None, memory="offload", batch_size=3, report=Path("out"), rollouts=7)
     assert same.identity() == Settings().identity() == {}
     assert Settings(graph=False, contrast=("rollout",)).identity() == {"graph": False, "contrast": ["rollout"]}
+    assert Settings(seed=7, metric="f1", filter="strict").identity() == {"seed": 7, "metric": "f1", "filter": "strict"}
+
+
+def test_judges_are_budget_until_they_are_asked_before_others() -> None:
+    judged = Settings(judge_url="http://here", judge_model=("a",))
+    assert judged.identity() == {}
+    assert judged.content(("answer", "rollout")) == Settings().content(("answer", "rollout"))
+    assert judged.content(("judge", "answer")) != Settings().content(("judge", "answer"))
+    first = judged.model_copy(update={"contrast": ("judge",)})
+    assert first.identity() == {"contrast": ["judge"], "judge_url": "http://here", "judge_model": ["a"]}
+    assert judged.budget()["judge_model"] == ["a"]
+    assert Settings(rollouts=7).content(()) == Settings().content(())
+    assert Settings(rollouts=7).budget() != Settings().budget()
 
 
 def test_settings_are_immutable() -> None:

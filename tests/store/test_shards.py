@@ -13,6 +13,7 @@ import pytest
 from explanations import RUN, TASK, explanation, failure, not_explained
 
 from lm_eval_attrib.errors import NotWritable, StoreError
+from lm_eval_attrib.records import Explained
 from lm_eval_attrib.store.database import Store
 from lm_eval_attrib.store.layout import LAYOUT
 from lm_eval_attrib.store.shards import Merged, ShardWriter, merge_shards
@@ -79,18 +80,23 @@ def test_shards_know_what_every_process_did(shards: Path) -> None:
         assert writer.known("another") == {}
 
 
-def test_shards_and_database_hold_the_same_answers(shards: Path, tmp_path: Path) -> None:
+def test_shards_and_database_know_the_same_explanations(shards: Path, tmp_path: Path) -> None:
     with ShardWriter(shards, 0) as writer, Store.create(tmp_path / "runs.duckdb") as store:
         merge_shards(shards, store)
-        assert writer.answers(RUN.run_id) == store.answers(RUN.run_id)
-        assert len(set(store.answers(RUN.run_id).values())) == 1  # all answered alike
-        bare = not_explained(1, "error", prediction="A", continuations=())
         for sink in (writer, store):
-            sink.add(bare)
+            sink.add(replace(explanation(1), explanation_id="shared", budget={"rollouts": 3}))
             sink.flush()
-        assert writer.answers(RUN.run_id) == store.answers(RUN.run_id)
-        assert len(set(store.answers(RUN.run_id).values())) == 2
-        assert writer.answers("another") == store.answers("another") == {}
+            other = failure(2, failure_id="other", run_id="run-b")
+            sink.link(other, "shared", sink.explained(["shared"])["shared"])
+            sink.flush()
+        ids = [*store.links(RUN.run_id).values(), "nothing"]
+        assert "shared" in ids
+        assert writer.links(RUN.run_id) == store.links(RUN.run_id)
+        assert writer.links("run-b") == store.links("run-b") == {"other": "shared"}
+        assert writer.explained(ids) == store.explained(ids)
+        assert store.explained(ids)["shared"] == Explained("attributed", "", {"rollouts": 3})
+        assert writer.known("run-b") == store.known("run-b") == {"other": "attributed"}
+        assert writer.links("another") == store.links("another") == {}
 
 
 def test_a_later_flush_replaces_an_earlier_one(shards: Path, tmp_path: Path) -> None:

@@ -39,6 +39,8 @@ def test_a_full_explanation_comes_back(tmp_path: Path) -> None:
         expected = {name: getattr(given, name) for name in ("status", "reason", "label", "pattern", "label_reason", "seconds")}
         expected |= {name: getattr(given.failure, name) for name in row if hasattr(given.failure, name)}
         expected |= {"golds": ["A", "a"], "trust": "high", "trust_score": 0.9, "trust_sentence": "It holds."}
+        expected |= {"seconds_pair": 0.1, "seconds_attribution": 0.3, "seconds_checks": 0.1, "version": "0.1.0"}
+        expected["explanation_id"] = "f0007"
         assert row == expected
 
         [pair] = store.rows("contrasts", "f0007").to_pylist()
@@ -132,7 +134,8 @@ def test_adding_a_failure_again_replaces_all_its_rows(tmp_path: Path) -> None:
         assert store.known("run-a") == {"f0001": "attributed", "f0002": "error", "f0003": "attributed"}
         assert store.rows("contrasts", "f0002").num_rows == 0
         for table in ("contrasts", "checks", "segments", "nodes", "continuations"):
-            orphans = f"SELECT count(*) AS n FROM base.{table} WHERE key NOT IN (SELECT key FROM base.failures)"
+            parent = "failures" if table == "continuations" else "explanations"
+            orphans = f"SELECT count(*) AS n FROM base.{table} WHERE key NOT IN (SELECT key FROM base.{parent})"
             assert store.sql(orphans).to_pylist() == [{"n": 0}]
         assert store.sql("SELECT count(DISTINCT key) = count(*) AS unique FROM base.failures").to_pylist() == [{"unique": True}]
 
@@ -171,7 +174,7 @@ def test_tasks_count_what_became_of_their_failures(tmp_path: Path) -> None:
         counted, other = store.tasks("run-a").to_pylist()
         assert store.tasks().num_rows == 2
         assert store.tasks("another").num_rows == 0
-    counts = {"attributed": 3, "clean": 2, "no_pair": 1, "not_sampled": 1, "errors": 1}
+    counts = {"attributed": 3, "clean": 2, "no_pair": 1, "no_answer": 0, "not_sampled": 1, "errors": 1}
     assert counted | {"right": ()} == vars(TASK) | {"documents": 50} | counts
     assert (other["attributed"], other["score"], other["not_attributable"]) == (0, None, "a perplexity")
 

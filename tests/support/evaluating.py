@@ -12,7 +12,7 @@ from lm_eval.tasks import TaskManager
 
 from lm_eval_attrib.explain.evaluated import Evaluated
 from lm_eval_attrib.harness.model import AttribHFLM
-from lm_eval_attrib.records import Accepted, Continuation, Failure, Run, TaskSummary
+from lm_eval_attrib.records import Continuation, Failure, JudgedDocument, Run, TaskSummary
 from lm_eval_attrib.settings import Settings
 
 #: lm_eval's own, before anything of this project was built.
@@ -44,8 +44,8 @@ class Recorder:
         return list(self.calls[-1][1].failures)
 
     @property
-    def accepted(self) -> list[Accepted]:
-        return list(self.calls[-1][1].accepted)
+    def documents(self) -> list[JudgedDocument]:
+        return list(self.calls[-1][1].documents)
 
     @property
     def judge(self) -> Callable[[Failure, str], bool | None]:

@@ -77,6 +77,8 @@ def explanation(number: int, tokens: int = 5, **changes: Any) -> Explanation:
         label_reason="1 word turned it",
         trust=Trust("high", 0.9, "It holds."),
         seconds=0.5,
+        stages={"pair": 0.1, "attribution": 0.3, "checks": 0.1},
+        version="0.1.0",
     )
     return replace(base, **changes)
 

@@ -40,10 +40,10 @@ def thinking_part(source: Continuation, tokens: TokenText, bench: Workbench) -> 
     for end in marks:
         closed = _mark(source.ids, tokens, end, bench.tokenizer, last=True)
         if closed is not None:
-            opened = _mark(source.ids, tokens, opening(end, bench), bench.tokenizer, last=False)
+            opened = _mark(source.ids, tokens, opening_mark(end, bench), bench.tokenizer, last=False)
             return Thinking(0 if opened is None or opened[0] > closed[0] else opened[1], closed)
     for end in marks:
-        begin = opening(end, bench)
+        begin = opening_mark(end, bench)
         opened = _mark(source.ids, tokens, begin, bench.tokenizer, last=False)
         if opened is not None:
             return Thinking(opened[1], None)
@@ -59,7 +59,7 @@ def end_marks(source: Continuation, bench: Workbench) -> Iterator[str]:
     yield from dict.fromkeys(mark for mark in (source.think_end, bench.profile.thinking[1], *known) if mark)
 
 
-def opening(end: str, bench: Workbench) -> str:
+def opening_mark(end: str, bench: Workbench) -> str:
     """The mark that begins what ``end`` ends: ``<think>`` for ``</think>``; empty where nobody knows."""
     begin, profiled = bench.profile.thinking
     if end == profiled:

@@ -1,0 +1,76 @@
+"""Columns and tables of columns: the part of an explanation that has a row a token, node or edge. Standard library only."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+
+class Column(Protocol):
+    """A one-dimensional sequence of numbers that Arrow can take: a list, ``array.array`` or a numpy array."""
+
+    def __len__(self) -> int: ...
+
+    def __iter__(self) -> Iterator[Any]: ...
+
+
+@dataclass(frozen=True)
+class TokenTable:
+    """The explained tokens, one row each; all columns have the same length n."""
+
+    ids: Column
+    texts: Sequence[str]
+    segments: Sequence[str]
+    special: Sequence[bool]
+    #: Relevance in nats, and divided by the largest absolute relevance of a token that is not special (in [-1, 1]).
+    relevance: Column
+    relevance_norm: Column
+
+
+@dataclass(frozen=True)
+class NodeTable:
+    """Hidden states kept in the graph. ``layer`` -1 is the embeddings, l the output of decoder block l."""
+
+    layer: Column
+    position: Column
+    relevance: Column
+
+
+@dataclass(frozen=True)
+class EdgeTable:
+    """Kept edges of block ``layer``: ``(layer - 1, source)`` to ``(layer, target)``; weight = ov + qk + same-token rest."""
+
+    layer: Column
+    source: Column
+    target: Column
+    weight: Column
+    ov: Column
+    qk: Column
+
+
+@dataclass(frozen=True)
+class UnitTable:
+    """Heads or MLP neurons of the kept subgraph, ranked by |relevance|."""
+
+    layer: Column
+    unit: Column
+    position: Column
+    relevance: Column
+
+
+@dataclass(frozen=True)
+class BlockFigures:
+    """Figures of one block of the kept graph (see docs/schema.md for each one's definition)."""
+
+    layer: int
+    nodes: int
+    edges: int
+    fan_in: float
+    fan_out: float
+    verticality: float
+    gini_nodes: float
+    gini_edges: float
+    cover_90: int
+    centre: float
+    look_back: float
