@@ -13,13 +13,13 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ..prompt.spans import shared_length
-from ..records import TrajectoryPoint
-from .response.read import Response
-from .response.retokenise import continue_with
-from .response.written import Unit
-from .trial.branches import Branch, Branches
-from .workbench import Workbench
+from ...prompt.spans import shared_length
+from ...records import TrajectoryPoint
+from ..response.read import Response
+from ..response.retokenise import continue_with
+from ..trial.branches import Branch, Branches
+from ..workbench import Workbench
+from .written import Unit
 
 #: What announces an answer where neither the task's profile nor its markers do.
 GENERIC_CUE = "Therefore, the final answer is"

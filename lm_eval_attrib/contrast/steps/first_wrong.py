@@ -9,22 +9,22 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from ..prompt.profiles import field_texts
-from ..prompt.spans import shared_length
-from ..records import Contrast, Failure, NoPair, StepEvidence, TriedAlternative
-from .response.answer_forms import as_amount, nearest_form, same_value
-from .response.answer_place import answer_place
-from .response.final_answer import NUMBER
-from .response.gold import gold_answers
-from .response.read import Response, read_response
-from .response.retokenise import added, continue_with
-from .response.written import Unit, step_ends, written_units
+from ...prompt.profiles import field_texts
+from ...prompt.spans import shared_length
+from ...records import Contrast, Failure, NoPair, StepEvidence, TriedAlternative
+from ..response.answer_forms import as_amount, nearest_form, same_value
+from ..response.answer_place import answer_place
+from ..response.final_answer import NUMBER
+from ..response.gold import gold_answers
+from ..response.read import Response, read_response
+from ..response.retokenise import added, continue_with
+from ..trial.branches import Branch, Branches
+from ..trial.fisher import fisher_greater
+from ..trial.greedy import Continuer
+from ..trial.judging import ResponseJudge
+from ..workbench import Workbench
 from .trajectory import Announcement, Step, Tracker, announcement
-from .trial.branches import Branch, Branches
-from .trial.fisher import fisher_greater
-from .trial.greedy import Continuer
-from .trial.judging import ResponseJudge
-from .workbench import Workbench
+from .written import Unit, step_ends, written_units
 
 #: A response with fewer units before its answer is the answer, not a chain of thought.
 _CHAIN = 6

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
-from .read import Response
+from ..response.read import Response
 
 Kind = Literal["number", "name", "operator", "word", "end"]
 
