@@ -24,6 +24,10 @@ from .columns import UnitTable as UnitTable
 from .runs import JudgedDocument as JudgedDocument
 from .runs import Run as Run
 from .runs import TaskSummary as TaskSummary
+from .steps import Hop as Hop
+from .steps import StepEvidence as StepEvidence
+from .steps import TrajectoryPoint as TrajectoryPoint
+from .steps import TriedAlternative as TriedAlternative
 
 OutputType: TypeAlias = Literal["multiple_choice", "loglikelihood", "generate_until"]
 
@@ -129,48 +133,6 @@ class MarginTerm:
     detached: bool = False
     #: log p of the scored ids under the explained model (nats); empty where no model was at hand.
     logprobs: tuple[float, ...] = ()
-
-
-@dataclass(frozen=True)
-class TrajectoryPoint:
-    """How much a prefix of the response favours the gold answer: ``value`` = log p(gold) − log p(what was answered), in nats.
-
-    Both follow the prompt, the first ``place`` ids of the response and the task's answer cue. ``text`` is what the response says
-    between the point before and this one.
-    """
-
-    place: int
-    value: float
-    text: str
-
-
-@dataclass(frozen=True)
-class TriedAlternative:
-    """``ids`` put at ``place`` of the response and gone on with; ``right``: the task's metric accepts what came of it."""
-
-    place: int
-    ids: tuple[int, ...]
-    text: str
-    right: bool
-
-
-@dataclass(frozen=True)
-class StepEvidence:
-    """What speaks for a step as the one that sent the answer wrong (method.md, 5)."""
-
-    #: What was put between each prefix and the two answers.
-    cue: str = ""
-    points: tuple[TrajectoryPoint, ...] = ()
-    #: Nats by which the trajectory falls for good at the step.
-    fall: float | None = None
-    trials: tuple[TriedAlternative, ...] = ()
-    #: Continuations drawn from either side of the step, how many came out right, and Fisher's exact p (one-sided).
-    drawn: int = 0
-    right_with: int = 0
-    right_without: int = 0
-    p_value: float | None = None
-    #: Tokens that went through the model, over those of prompt and response.
-    forwards: float | None = None
 
 
 @dataclass(frozen=True)
@@ -326,6 +288,8 @@ class Explanation:
     blocks: Sequence[BlockFigures] = ()
     checks: Sequence[Check] = ()
     segments: Sequence[SegmentSum] = ()
+    #: Tokens of the model's own output that relevance was followed through, one after the other.
+    hops: Sequence[Hop] = ()
     label: str | None = None
     pattern: str | None = None
     #: One sentence with the figures that decided the label.

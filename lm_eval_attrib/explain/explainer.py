@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from ..checks.chance import ChanceRecord
+from ..checks.chain import follow_output
 from ..checks.explained_prompt import Subject
 from ..checks.runner import Verification, verify
 from ..contrast import ScoreResponse, as_sequence, find_pair
@@ -235,7 +236,26 @@ class Explainer:
             segments=recording.segment_sums(table),
             **recording.graph_tables(pruned, attribution.heads, attribution.neurons),
         )
+        explanation = self._chained(explanation, attribution)
         return self._checked(explanation, found, attribution, rival, profile) if self.settings.checks else explanation
+
+    def _chained(self, explanation: Explanation, attribution: Attribution) -> Explanation:
+        """The explanation with its relevance followed through the model's own output; without, where that fails."""
+        table, contrast = explanation.tokens, explanation.contrast
+        if table is None or contrast is None or self.settings.rule not in RIVALS:
+            return explanation
+        try:
+            followed = follow_output(
+                self.engine, contrast, attribution.tokens, table.special, lambda place: table.texts[place], self.settings.checks
+            )
+        except Exception as error:
+            logger.debug("a chain could not be followed", exc_info=True)
+            reason = f"the model's own output was not followed ({_told(error)})"
+            return replace(explanation, reason="; ".join(part for part in (explanation.reason, reason) if part))
+        if not followed.hops or followed.relevance is None:
+            return explanation
+        chained = followed.relevance.to(torch.float32).numpy()
+        return replace(explanation, hops=followed.hops, tokens=replace(table, chained=chained))
 
     def _term_tokens(self, contrast: Contrast, attribution: Attribution) -> list[TermTokens]:
         """The own tokens of the contrast's terms, with their relevance where the margin was explained."""

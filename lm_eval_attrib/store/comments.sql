@@ -193,6 +193,7 @@ COMMENT ON COLUMN tokens."segment" IS 'the part of the prompt that it belongs to
 COMMENT ON COLUMN tokens."special" IS 'BOS and the like: left out of the normalisation and of every ranking';
 COMMENT ON COLUMN tokens."relevance" IS 'at the input embeddings';
 COMMENT ON COLUMN tokens."relevance_norm" IS 'divided by the largest absolute relevance of a token that is not special';
+COMMENT ON COLUMN tokens."chained" IS 'relevance once it was followed through the model''s own output (hops): on the prompt alone, with the same sum; NULL without hops';
 
 COMMENT ON VIEW top_tokens IS 'The tokens that are not special, ranked.';
 COMMENT ON COLUMN top_tokens."failure_id" IS 'the failure';
@@ -273,3 +274,48 @@ COMMENT ON COLUMN segments."segment" IS 'instruction, few-shot, query (by docume
 COMMENT ON COLUMN segments."tokens" IS 'how many it has';
 COMMENT ON COLUMN segments."relevance" IS 'sum over its tokens';
 COMMENT ON COLUMN segments."relevance_norm" IS 'sum of their normalised relevance';
+
+COMMENT ON VIEW hops IS 'Chains: tokens of the model''s own output that held relevance and were explained in turn, where they were written.';
+COMMENT ON COLUMN hops."failure_id" IS 'the failure';
+COMMENT ON COLUMN hops."hop" IS 'from 1, at most 3';
+COMMENT ON COLUMN hops."position" IS 'of the token that was followed';
+COMMENT ON COLUMN hops."token_id" IS 'its id';
+COMMENT ON COLUMN hops."token" IS 'its text';
+COMMENT ON COLUMN hops."contrast_id" IS 'what it was explained against: the pair''s contrast where it is the copied target; NULL under max_logit';
+COMMENT ON COLUMN hops."objective" IS 'the explained scalar';
+COMMENT ON COLUMN hops."relevance" IS 'what it held, and gave away to the tokens that it was written from, in proportion to their positive relevance';
+COMMENT ON COLUMN hops."delta" IS 'the value of the explained scalar';
+COMMENT ON COLUMN hops."rank" IS 'of the token among all where it was written';
+COMMENT ON COLUMN hops."completeness_gap" IS 'as in contrasts';
+COMMENT ON COLUMN hops."top_position" IS 'where most of it went';
+COMMENT ON COLUMN hops."top_token" IS 'the token there';
+COMMENT ON COLUMN hops."top_share" IS 'the share that went there';
+COMMENT ON COLUMN hops."delta_before" IS 'logit of the token less that of its contrast or best rival';
+COMMENT ON COLUMN hops."delta_after" IS 'the same with the top token masked';
+COMMENT ON COLUMN hops."turned" IS 'delta_after ≤ 0: without the top token it would not have been written';
+
+COMMENT ON VIEW steps IS 'Where a chain of thought first went wrong (strategy step): the evidence, a row a failure.';
+COMMENT ON COLUMN steps."failure_id" IS 'the failure';
+COMMENT ON COLUMN steps."cue" IS 'what was put between a beginning of the response and the two answers';
+COMMENT ON COLUMN steps."fall" IS 'nats by which the trajectory falls for good over the step';
+COMMENT ON COLUMN steps."tried" IS 'alternatives that were put in and gone on with, greedily';
+COMMENT ON COLUMN steps."turned" IS 'of these, those after which the task''s metric accepted the answer';
+COMMENT ON COLUMN steps."drawn" IS 'continuations drawn from each side of the step; 0: the budget did not allow it';
+COMMENT ON COLUMN steps."right_with" IS 'of those after the alternative, how many are right';
+COMMENT ON COLUMN steps."right_without" IS 'of those after what the response says, how many are right';
+COMMENT ON COLUMN steps."p_value" IS 'Fisher''s exact test, one-sided: how often chance alone gives such a difference; NULL where none were drawn';
+COMMENT ON COLUMN steps."forwards" IS 'the cost: tokens that went through the model over those of prompt and response';
+
+COMMENT ON VIEW trajectory IS 'How much each beginning of a response favours the gold answer.';
+COMMENT ON COLUMN trajectory."failure_id" IS 'the failure';
+COMMENT ON COLUMN trajectory."place" IS 'how many of the response''s tokens the beginning holds';
+COMMENT ON COLUMN trajectory."text" IS 'what the response says since the place before';
+COMMENT ON COLUMN trajectory."value" IS 'log p of the gold answer less that of the answer given, both after the beginning and the cue, nats';
+
+COMMENT ON VIEW trials IS 'Alternatives that were tried in a response.';
+COMMENT ON COLUMN trials."failure_id" IS 'the failure';
+COMMENT ON COLUMN trials."trial" IS 'from 0';
+COMMENT ON COLUMN trials."place" IS 'how many of the response''s tokens stand before it';
+COMMENT ON COLUMN trials."token_ids" IS 'what was put there';
+COMMENT ON COLUMN trials."text" IS 'that, and what followed';
+COMMENT ON COLUMN trials."right" IS 'the task''s metric accepts the answer';
