@@ -5,14 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeAlias
 
 from ..evaluation.failures import answer_of, as_text, gold_texts
 from ..evaluation.judgement import Judgement
 from ..evaluation.metric import Criterion
 from ..evaluation.task import Document, EvaluatedTask, Request
 from ..prompt.profiles import CHOICES, TaskProfile, field_texts
+from ..records import digest
 from .reading import Asked, boxed, kind_of_answer, prompt_labels
+
+#: Task, filter and document.
+Key: TypeAlias = tuple[str, str, int]
 
 
 @dataclass(frozen=True)
@@ -35,7 +39,7 @@ class Case:
         return self.judgement.fails
 
     @property
-    def key(self) -> tuple[str, str, int]:
+    def key(self) -> Key:
         """Task, filter and document."""
         return self.task.name, self.criterion.filter, self.document.doc_id
 
@@ -55,6 +59,11 @@ class Case:
         """The generation arguments of the response."""
         given = self.request.arguments[1] if self.request is not None and len(self.request.arguments) > 1 else None
         return given if isinstance(given, Mapping) else {}
+
+    @cached_property
+    def answered(self) -> str:
+        """A digest of what was answered."""
+        return digest("answered", [[str(one) for one in request.responses] for request in self.document.requests])
 
     @property
     def prompt(self) -> str:

@@ -15,6 +15,7 @@ from ..prompt.profiles import TaskProfile, load_profiles, profile_for
 from ..records import Failure, Run, TaskSummary, digest
 from ..settings import Settings
 from .evaluated import Evaluated
+from .examine import AnsweringHost, examiner_of
 from .host import Host, gather
 from .outcome import ExplainReport
 from .run_identity import run_of
@@ -23,7 +24,7 @@ from .session import explain_run
 log = logging.getLogger(__name__)
 
 
-class EvaluatedModel(Host, Encoder, Protocol):
+class EvaluatedModel(AnsweringHost, Protocol):
     """The evaluated model as the source of ids, with what it was made with: arguments of ``hf``, and ``attrib_*``."""
 
     arguments: dict[str, Any]
@@ -55,14 +56,16 @@ def explain_tasks(
     run = run_of(lm.model, lm.arguments, lm.settings, posed, weights, kind)
     judged, counts = _judge_tasks(lm, tasks, chosen)
     scorer = TaskScorer()
+    summaries = _summaries(lm, run, judged, counts)
     evaluated = Evaluated(
         run=run,
-        tasks=_summaries(lm, run, judged, counts),
+        tasks=summaries,
         failures=_failures(lm, run, judged, scorer),
         documents=[] if lm.settings.limit == 0 else [row for one in judged for row in document_rows(run.run_id, one)],
         judge=scorer,
         profiles=profiles,
         weights=weights,
+        examiner=examiner_of(lm, judged, summaries, chosen),
     )
     return explain_run(lm, evaluated, lm.settings)
 
