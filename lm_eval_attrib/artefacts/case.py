@@ -85,8 +85,13 @@ class Case:
     @cached_property
     def golds(self) -> tuple[str, ...]:
         """The right answers as texts: of a worked solution its last boxed expression, or what follows ``####``."""
+        return tuple(self.written_golds)
+
+    @cached_property
+    def written_golds(self) -> Mapping[str, str]:
+        """The same, each with the text that the task itself compares with: white space, solution and all."""
         found = gold_texts(self.task.target(self.document), self.task.choices(self.document))
-        return tuple(dict.fromkeys(_answer_within(gold) for gold in found))
+        return {_answer_within(gold): gold for gold in found}
 
     @cached_property
     def scores(self) -> tuple[float, ...] | None:

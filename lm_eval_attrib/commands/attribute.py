@@ -38,11 +38,12 @@ def attribute_samples(
 
     # lm_eval writes the samples of each model to a folder of its own, named for the model.
     origin = ", ".join(sorted({path.resolve().parent.name for path in samples_files(samples)}))
-    given = {"results": {}, "samples": read, "higher_is_better": _directions(samples, task)}
+    given = {"results": {}, "samples": read, "higher_is_better": logged_better(samples, task)}
     return load_model(model_args, database=database, device=device).explain(given, origin)
 
 
-def _directions(paths: Iterable[str | Path], task: str | None) -> dict[str, dict[str, Any]]:
+def logged_better(paths: Iterable[str | Path], task: str | None) -> dict[str, dict[str, Any]]:
+    """By task and metric, whether higher is better, as the results beside the samples files say."""
     files: dict[str, list[Path]] = {}
     for path in samples_files(paths):
         files.setdefault(task or task_of(path), []).append(path)

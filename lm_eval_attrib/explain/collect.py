@@ -24,6 +24,12 @@ from .session import explain_run
 log = logging.getLogger(__name__)
 
 
+class JudgingHost(Host, Protocol):
+    """The processes that judge, with the ``attrib_*`` arguments."""
+
+    settings: Settings
+
+
 class EvaluatedModel(AnsweringHost, Protocol):
     """The evaluated model as the source of ids, with what it was made with: arguments of ``hf``, and ``attrib_*``."""
 
@@ -54,9 +60,9 @@ def explain_tasks(
     weights = gather(lm, lm.weights())[0]
     posed = {"tasks": _posed(lm, tasks, chosen), **evaluation}
     run = run_of(lm.model, lm.arguments, lm.settings, posed, weights, kind)
-    judged, counts = _judge_tasks(lm, tasks, chosen)
+    judged, counts = judge_tasks(lm, tasks, chosen)
     scorer = TaskScorer()
-    summaries = _summaries(lm, run, judged, counts)
+    summaries = summaries_of(lm, run, judged, counts)
     evaluated = Evaluated(
         run=run,
         tasks=summaries,
@@ -81,8 +87,8 @@ def _posed(lm: Host, tasks: Sequence[EvaluatedTask], profiles: Mapping[str, Task
     return found
 
 
-def _judge_tasks(
-    lm: EvaluatedModel, tasks: Sequence[EvaluatedTask], profiles: Mapping[str, TaskProfile]
+def judge_tasks(
+    lm: JudgingHost, tasks: Sequence[EvaluatedTask], profiles: Mapping[str, TaskProfile]
 ) -> tuple[list[JudgedTask], dict[str, dict[str, Count]]]:
     """The tasks judged, and by task and filter the counts of all processes."""
     local = {task.name: ranges_of(task) for task in tasks}
@@ -116,7 +122,7 @@ def _say_what_was_not_found(judged: JudgedTask, settings: Settings) -> None:
             log.warning("%s has no %s %r that decides; %r does.", judged.task.name, kind, asked, found)
 
 
-def _summaries(
+def summaries_of(
     lm: Host, run: Run, judged: Sequence[JudgedTask], counts: Mapping[str, Mapping[str, Count]]
 ) -> list[TaskSummary]:
     """One a task and filter; the counts are those of all processes."""

@@ -26,6 +26,7 @@ from ..prompt.ends import end_tokens
 from ..records import Continuation
 from ..settings import PREFIX, Settings
 from .observed_task import ObservedTask
+from .rebuilt_task import with_definitions
 from .scored_ids import Generated, Ids, Interned, ObservingHook, ScoredIds, response_ids
 from .seam import metric_directions, unwatch, watch
 from .weights import weights_identity
@@ -223,7 +224,9 @@ class AttribHFLM(HFLM):  # type: ignore[misc]
             SamplesError: something in it is not a sample; the message says which.
             AttribError: nothing could be explained; see :mod:`.errors`.
         """
-        tasks = read_tasks(samples, self.apply_chat_template, metric_directions())
+        tasks, problems = with_definitions(read_tasks(samples, self.apply_chat_template, metric_directions()))
+        for task, problem in problems.items():
+            log.info("Other answers to %s cannot be scored: %s.", task, problem)
         return explain_tasks(self, tasks, {"source": "samples", "origin": origin}, "samples")
 
     @contextmanager
