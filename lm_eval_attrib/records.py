@@ -130,6 +130,48 @@ class MarginTerm:
 
 
 @dataclass(frozen=True)
+class TrajectoryPoint:
+    """How much a prefix of the response favours the gold answer: ``value`` = log p(gold) − log p(what was answered), in nats.
+
+    Both follow the prompt, the first ``place`` ids of the response and the task's answer cue. ``text`` is what the response says
+    between the point before and this one.
+    """
+
+    place: int
+    value: float
+    text: str
+
+
+@dataclass(frozen=True)
+class TriedAlternative:
+    """``ids`` put at ``place`` of the response and gone on with; ``right``: the task's metric accepts what came of it."""
+
+    place: int
+    ids: tuple[int, ...]
+    text: str
+    right: bool
+
+
+@dataclass(frozen=True)
+class StepEvidence:
+    """What speaks for a step as the one that sent the answer wrong (method.md, 5)."""
+
+    #: What was put between each prefix and the two answers.
+    cue: str = ""
+    points: tuple[TrajectoryPoint, ...] = ()
+    #: Nats by which the trajectory falls for good at the step.
+    fall: float | None = None
+    trials: tuple[TriedAlternative, ...] = ()
+    #: Continuations drawn from either side of the step, how many came out right, and Fisher's exact p (one-sided).
+    drawn: int = 0
+    right_with: int = 0
+    right_without: int = 0
+    p_value: float | None = None
+    #: Tokens that went through the model, over those of prompt and response.
+    forwards: float | None = None
+
+
+@dataclass(frozen=True)
 class Contrast:
     """The pair of tokens that a strategy found: explained at the last of ``input_ids``.
 
@@ -163,6 +205,8 @@ class Contrast:
     terms_after: int = 0
     #: Whether the terms of a side are summed as probabilities (the metric compares probability mass).
     pooled: bool = False
+    #: Of a pair that was found by trial: how.
+    evidence: StepEvidence | None = None
 
     @property
     def position(self) -> int:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..errors import NonFiniteRelevance, NoRule, NotDecoderOnly
 from .decoder.blocks import BlockCall, cut
@@ -20,6 +20,7 @@ from .mixers.known import Site, ruled
 from .rules.activations import Activations
 from .rules.mode import carries_gradient
 from .rules.rule import Function, Rule
+from .sweep.entangled import leaves_at_tables
 
 #: Tokens of the probe: enough to tell a causal model from one that is not, short enough to cost nothing.
 PROBE_TOKENS = 6
@@ -66,6 +67,7 @@ def audit(
     counts: Counter[tuple[str, str]] = Counter()
     probe = list(input_ids or range(1, PROBE_TOKENS + 1))[:PROBE_TOKENS]
     ids = torch.tensor([probe, [*probe[:-1], (probe[-1] + 1) % 7]], device=decoder.device)
+    decoder.leave_out_skipped(ids[:1])
     outputs: list[Tensor] = []
     handed_on: list[Tensor] = []
     foreign: set[str] = set()
@@ -90,11 +92,12 @@ def audit(
         return handed_on[-1]
 
     with torch.enable_grad(), rules:
-        with _embeddings_with_gradient(decoder):
+        with leaves_at_tables(decoder, ids, []):
             calls = decoder.capture(ids, enter=enter, leave=leave)
         _require_a_state(calls[0], ids)
         logits = logits_of(decoder, outputs[-1][:, -1:].requires_grad_())
-    _require_one_way_in(calls)
+    _require_no_cache(calls)
+    decoder.entangled = _entangled(calls)
     if ids.device.type != "meta" and len(probe) > 1:
         _require_finite(outputs)
         _require_causal(decoder, outputs[-1])
@@ -107,21 +110,6 @@ def audit(
         )
     rows = tuple((operation, rule, calls) for (operation, rule), calls in counts.most_common())
     return Audit(decoder.blocks_name, len(decoder), rows)
-
-
-@contextmanager
-def _embeddings_with_gradient(decoder: Decoder) -> Iterator[None]:
-    """Token embeddings carry gradient, so that all that is made of them can be told."""
-
-    def hook(module: nn.Module, args: object, output: Tensor) -> Tensor:
-        return cut(output).requires_grad_().clone()  # no leaf: models scale embeddings in place
-
-    embeddings: nn.Module = decoder.model.get_input_embeddings()  # type: ignore[operator]
-    handle = embeddings.register_forward_hook(hook)
-    try:
-        yield
-    finally:
-        handle.remove()
 
 
 def _require_a_state(call: BlockCall, ids: Tensor) -> None:
@@ -156,7 +144,7 @@ def _require_handed_on(index: int, hidden: Tensor, handed_on: Tensor) -> None:
         )
 
 
-def _require_one_way_in(calls: Sequence[BlockCall]) -> None:
+def _require_no_cache(calls: Sequence[BlockCall]) -> None:
     for index, call in enumerate(calls):
         earlier = [name for name, value in call.kwargs.items() if hasattr(value, "get_seq_length")]
         if earlier:
@@ -164,12 +152,11 @@ def _require_one_way_in(calls: Sequence[BlockCall]) -> None:
                 f"Decoder block {index} is given a cache ({', '.join(earlier)}) though none was asked for: what it sees there "
                 "(prefix tuning) has no place in the prompt, and the block cannot be run again."
             )
-        named = [name for name, value in call.kwargs.items() if carries_gradient(value)]
-        if named or carries_gradient(list(call.args)):
-            raise NotDecoderOnly(
-                f"Decoder block {index} is given activations besides its hidden states ({', '.join(named) or 'by position'}). "
-                "Relevance that goes that way would be lost."
-            )
+
+
+def _entangled(calls: Sequence[BlockCall]) -> bool:
+    """Whether a block is given activations besides its hidden states."""
+    return any(carries_gradient([*call.args, *call.kwargs.values()]) for call in calls)
 
 
 def _require_finite(outputs: Sequence[Tensor]) -> None:

@@ -27,6 +27,7 @@ from .rules.activations import Activations
 from .rules.mode import Observer
 from .rules.tables import METHODS, TABLES
 from .sweep.batches import PassRequest, grouped
+from .sweep.entangled import one_graph
 from .sweep.objectives import passes
 from .sweep.sweep import MEMORY_MODES, Batch, MemoryMode, PassResult, Sweep
 from .sweep.visitor import Visitor
@@ -170,6 +171,10 @@ class Engine:
             return hidden if first <= index < last else cut(hidden)
 
         ids = torch.tensor([list(input_ids)], device=self.decoder.device)
+        if self.decoder.entangled:
+            with torch.enable_grad(), self._rules(None):
+                whole = one_graph(self.decoder, ids, [None] * len(self.decoder))
+            return whole.blocks[first].x, whole.blocks[last].y
         with torch.enable_grad(), self._rules(None):
             self.decoder.capture(ids, enter=enter, leave=leave)
         return kept["leaf"], kept["output"]

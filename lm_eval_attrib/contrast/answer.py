@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..prompt.profiles import field_texts
-from ..prompt.segments import effective_fields
 from ..records import Contrast, Failure, NoPair
 from .response.answer_forms import nearest_form, same_value
+from .response.answer_place import answer_place
 from .response.divergence import diverge, shortened
-from .response.extraction import Place, locate
-from .response.final_answer import final_answer, is_answer_alone, is_repeated
+from .response.extraction import Place
 from .response.gold import gold_answers
 from .response.read import Response, read_response
 from .response.retokenise import continue_with
@@ -44,26 +42,10 @@ class Answer:
 
 def _pair(failure: Failure, response: Response, golds: Sequence[str], bench: Workbench) -> Contrast | str:
     """The pair in one response, or why there is none."""
-    judged = locate(failure, response.text, bench.profile.answer)
-    if judged is None:
+    place = answer_place(failure, response, golds, bench)
+    if place is None:
         return _at_marker(failure, response, golds, bench)
-    place = _proper(failure, response, judged, golds, bench)
     return place if isinstance(place, str) else _at_place(response, place, golds, bench)
-
-
-def _proper(failure: Failure, response: Response, place: Place, golds: Sequence[str], bench: Workbench) -> Place | str:
-    """The answer alone within what was judged, or why there is none: not a whole solution, not the question said again."""
-    fields = effective_fields(bench.profile, failure).query
-    question = " ".join(text for name in fields for text in field_texts(failure.doc, name))
-    if is_answer_alone(response.text[place.start : place.end], golds):
-        if is_repeated(response.text, (place.start, place.end), question):
-            return "what was judged stands where the response says the question again"
-        return place
-    span = final_answer(response.text[place.start : place.end], golds, question)
-    if span is None:
-        return "what was judged is no answer alone, and no place in it says what the answer is"
-    note = "; ".join(part for part in (place.note, "of all that was judged, the place that gives the answer was taken") if part)
-    return Place(place.start + span[0], place.start + span[1], note=note)
 
 
 def _at_place(response: Response, place: Place, golds: Sequence[str], bench: Workbench) -> Contrast | str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from ..errors import ArgumentError
@@ -15,13 +16,14 @@ from .reference import Reference
 from .response.no_answer import first_answered
 from .response.read import read_response
 from .rollout import Rollout
+from .step import FirstWrongStep
 from .strategy import Strategy
 from .trial.spent import Spent
 from .workbench import Workbench
 
 #: Every strategy by its name.
 STRATEGIES: dict[str, Strategy] = {
-    one.name: one for one in (Choice(), Answer(), Prefix(), Reference(), Rollout(), Judge(), Annotations())
+    one.name: one for one in (Choice(), FirstWrongStep(), Answer(), Prefix(), Reference(), Rollout(), Judge(), Annotations())
 }
 
 
@@ -43,12 +45,20 @@ def find_pair(failure: Failure, bench: Workbench) -> Contrast | NoPair:
             raise ArgumentError(f"Unknown strategy {name!r} for finding pairs. Known are: {', '.join(STRATEGIES)}.")
         found = STRATEGIES[name].find(failure, bench)
         if isinstance(found, Contrast):
-            return found
+            return _with_what_step_said(found, tried)
         tried.append(found)
     if len(tried) == 1:
         return tried[0]
     reasons = "; ".join(f"{no.strategy}: {no.reason}" for no in tried)
     return NoPair("+".join(no.strategy for no in tried), reasons or "no strategy was to be tried")
+
+
+def _with_what_step_said(found: Contrast, tried: Sequence[NoPair]) -> Contrast:
+    """A pair at the answer itself says that, and why, no earlier step was found."""
+    said = next((no.reason for no in tried if no.strategy == FirstWrongStep.name), "")
+    if not said:
+        return found
+    return replace(found, note="; ".join(part for part in (found.note, f"no earlier step: {said}") if part))
 
 
 def _without_answer(failure: Failure, bench: Workbench) -> str:

@@ -27,7 +27,7 @@ from ..records import Continuation
 from ..settings import PREFIX, Settings
 from .observed_task import ObservedTask
 from .rebuilt_task import with_definitions
-from .scored_ids import Generated, Ids, Interned, ObservingHook, ScoredIds, response_ids
+from .scored_ids import Generated, Ids, Interned, ObservingHook, ScoredIds, response_ids, stop_after
 from .seam import metric_directions, unwatch, watch
 from .weights import weights_identity
 
@@ -151,11 +151,34 @@ class AttribHFLM(HFLM):  # type: ignore[misc]
         cut = 0
         if len(prompt) >= self._prompt_room(arguments):
             cut = max(self._encoded_length(context) - len(prompt), 0)
-        found = Continuation(text=response, prompt_ids=self._prompts(prompt), ids=self._responses(ids), prompt=context, cut=cut)
+        until = arguments.get("until") or ()
+        until = [until] if isinstance(until, str) else until
+        found = Continuation(
+            text=response,
+            prompt_ids=self._prompts(prompt),
+            ids=self._responses(ids),
+            prompt=context,
+            cut=cut,
+            stop="" if known is None else stop_after(self._visible(known.ids), response, until),
+            think_end=self._thinking_mark(),
+        )
         return found, "derived" if known is None else "scored"
 
     def _generated_ids(self, known: Generated) -> tuple[int, ...]:
-        return response_ids(known.ids, known.text, self._visible, end_tokens(self.model, self.eot_token_id))
+        ends = end_tokens(self.model, self.eot_token_id)
+        return response_ids(known.ids, known.text, self._visible, ends, self._thinking_ends)
+
+    def _thinking_ends(self, ids: Ids) -> int:
+        """How many ends of a thinking part the harness sees in the ids."""
+        mark = self.think_end_token
+        if isinstance(mark, int):
+            return list(ids).count(mark)
+        return str(self.tok_decode(list(ids))).count(mark) if isinstance(mark, str) and mark else 0
+
+    def _thinking_mark(self) -> str:
+        """The text of ``think_end_token``; empty without one."""
+        mark = self.think_end_token
+        return str(self.tokenizer.decode([mark])) if isinstance(mark, int) else mark or ""
 
     def _visible(self, ids: Ids) -> str:
         """What the harness shows of generated ids: the text after the thinking part."""

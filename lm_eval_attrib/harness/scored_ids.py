@@ -121,19 +121,34 @@ class Interned:
         return self._last
 
 
-def response_ids(ids: Ids, text: str, decode: Callable[[Ids], str], ends: frozenset[int]) -> tuple[int, ...]:
+def response_ids(
+    ids: Ids, text: str, decode: Callable[[Ids], str], ends: frozenset[int], marks: Callable[[Ids], int] = lambda ids: 0
+) -> tuple[int, ...]:
     """The ids of a generated row that make up the response ``text``, and the end-of-text that stopped it.
 
     A row of a batch goes on until the batch's last row ends: ids past a stop sequence and padding are dropped, so that what
-    is explained does not depend on the batch. ``decode`` gives the text as the harness would read it.
+    is explained does not depend on the batch. ``decode`` gives the text as the harness would read it: behind the last end of
+    a thinking part, of which ``marks`` counts those in the ids. What was thought may hold the response's words as well.
     """
     end = next((place + 1 for place, token in enumerate(ids) if token in ends), len(ids))
     kept = tuple(ids[:end])
     if not decode(kept).startswith(text):
         return kept
-    low, high = 0, end  # the shortest prefix that holds the response
+    count = marks(kept)
+    closed = shortest(0, end, lambda length: marks(kept[:length]) >= count)
+    held = shortest(closed, end, lambda length: decode(kept[:length]).startswith(text))
+    return kept[: held + 1] if held < end and kept[held] in ends else kept[:held]
+
+
+def shortest(low: int, high: int, holds: Callable[[int], bool]) -> int:
+    """The smallest length in ``[low, high]`` that ``holds``, of which every longer one does too."""
     while low < high:
         middle = (low + high) // 2
-        low, high = (low, middle) if decode(kept[:middle]).startswith(text) else (middle + 1, high)
-    stopped = low < end and kept[low] in ends
-    return kept[: low + 1] if stopped else kept[:low]
+        low, high = (low, middle) if holds(middle) else (middle + 1, high)
+    return low
+
+
+def stop_after(read: str, text: str, until: Iterable[str]) -> str:
+    """Which of the stop sequences ended the response ``text``, where a row reads ``read``; empty if none did."""
+    rest = read.removeprefix(text) if read.startswith(text) else ""
+    return next((stop for stop in until if stop and rest.startswith(stop)), "")

@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from ..errors import ArgumentError
 
 #: Strategies for generated answers where no profile names any: from cheap to dear (method.md, 5).
-GENERATION = ("answer", "prefix", "reference", "rollout")
+GENERATION = ("step", "answer", "prefix", "reference", "rollout")
 #: Document fields that usually hold the evidence, for tasks without a profile.
 EVIDENCE = ("passage", "context", "facts", "evidence", "story", "article", "premise", "background", "support", "paragraph")
 #: Document fields that usually hold the question.
@@ -35,6 +35,7 @@ class AnswerForm(_Part):
     ``patterns``: regular expressions by filter name (``*`` for any), tried in order; their first non-empty group is the answer,
     the last match counts unless the pattern is listed in ``first``. ``markers``: texts that announce the answer.
     ``whole``: whether the whole response is the answer where no pattern matches and the task extracts by itself.
+    ``cue``: what a trajectory puts between the response so far and an answer; empty: the first marker on a new line.
     ``gold``: a regular expression whose last match's first group is the answer within the gold text.
     """
 
@@ -42,6 +43,7 @@ class AnswerForm(_Part):
     first: list[str] = Field(default_factory=list)
     markers: list[str] = Field(default_factory=list)
     whole: bool = True
+    cue: str = ""
     gold: str = r"####\s*(.+?)\s*$"
 
     @field_validator("patterns")

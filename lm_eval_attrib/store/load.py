@@ -107,7 +107,7 @@ def _failure(row: Row, continuations: Sequence[Row], contrast: Contrast | None) 
                 logprob=one["logprob"],
                 greedy=one["greedy"],
                 cut=one["cut"],
-                choice=one["measured"],
+                choice=one["measured"] if one["measured"] != one["text"].strip() else "",
                 chosen_under=tuple(one["chosen_under"]),
             )
             for one in continuations

@@ -25,6 +25,8 @@ ORDER = {
     "contrasts": "position",
     "continuations": "choice",
     "choices": "choice",
+    "margin_terms": "term",
+    "margin_tokens": "term, position",
     "tokens": "position",
     "layers": "layer, position",
     "nodes": "layer, position",

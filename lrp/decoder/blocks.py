@@ -67,6 +67,15 @@ def input_device(model: nn.Module) -> torch.device:
     return weight.device
 
 
+def _modules_of_decoder(model: nn.Module) -> set[nn.Module]:
+    get_decoder: Any = getattr(model, "get_decoder", None)
+    try:
+        decoder = get_decoder() if callable(get_decoder) else None
+    except (AttributeError, NotImplementedError):
+        decoder = None
+    return set(decoder.modules()) if isinstance(decoder, nn.Module) else set()
+
+
 def find_blocks(model: nn.Module) -> tuple[str, nn.ModuleList]:
     """The decoder blocks: the outermost ModuleList as long as the configuration says the model is deep.
 
@@ -85,9 +94,13 @@ def find_blocks(model: nn.Module) -> tuple[str, nn.ModuleList]:
         )
     text = config.get_text_config() if config is not None and hasattr(config, "get_text_config") else config
     # An encoder-decoder's decoder by itself counts its encoder's blocks as its hidden layers.
-    depth = getattr(text, "decoder_layers", None) or getattr(text, "num_hidden_layers", None)
+    depths = [getattr(text, name, None) for name in ("decoder_layers", "num_hidden_layers", "num_layers")]
+    depth = next((found for found in depths if found), None)
     lists = [(name, module) for name, module in model.named_modules() if isinstance(module, nn.ModuleList) and len(module)]
-    fitting = [(name, module) for name, module in lists if depth is None or len(module) == depth]
+    fitting = [(name, module) for name, module in lists if depth is None or len(module) in depths]
+    # A tower for images or sound may be as deep as the decoder; transformers says which module the decoder is.
+    inside = _modules_of_decoder(model)
+    fitting = [item for item in fitting if item[1] in inside] or fitting
     # A list inside another list's blocks (experts, norms a head) has a longer name than the list of blocks itself.
     fitting.sort(key=lambda item: (item[0].count("."), -len(item[1])))
     if not fitting:

@@ -43,6 +43,8 @@ class Decoder:
         self._extras: dict[int, int | None] = {}
         #: Whether the last block's needed rows can be had alone; None until it was tried.
         self.cuts_rows: bool | None = None
+        #: Whether blocks are given activations besides their hidden states, so that they cannot be run one by one.
+        self.entangled = False
 
     def __len__(self) -> int:
         return len(self.blocks)
@@ -78,9 +80,13 @@ class Decoder:
         self._extras[index] = len(output) - 1 if isinstance(output, (tuple, list)) else None
         return hidden_of(output)
 
-    def like(self, index: int, hidden: Tensor) -> Any:
+    def like(self, index: int, hidden: Tensor, output: Any = None) -> Any:
+        """``hidden`` as block ``index`` returns it; of what else was in its ``output`` only indices, that later blocks read."""
         extras = self._extras.get(index)
-        return hidden if extras is None else (hidden, *[None] * extras)
+        if extras is None:
+            return hidden
+        others = output[1:] if isinstance(output, (tuple, list)) else [None] * extras
+        return (hidden, *(x if isinstance(x, Tensor) and not x.is_floating_point() else None for x in others))
 
     def capture(
         self,
@@ -121,7 +127,7 @@ class Decoder:
                 state = leave(index, self._remember(index, output))
                 if last:
                     raise _Reached
-                return self.like(index, state)
+                return self.like(index, state, output)
 
             return forward
 
@@ -137,6 +143,26 @@ class Decoder:
                 "are skipped or shared cannot be replayed one by one."
             )
         return calls
+
+    def leave_out_skipped(self, input_ids: Tensor) -> None:
+        """Forget blocks that the model passes over for text: layers that look at images alone (Llama 3.2 Vision).
+
+        Costs one forward; done once, with a short prompt.
+        """
+        called: list[int] = []
+        originals = [block.forward for block in self.blocks]
+
+        def run(index: int) -> BlockForward:
+            def forward(*args: Any, **kwargs: Any) -> Any:
+                called.append(index)
+                return originals[index](*args, **kwargs)
+
+            return forward
+
+        with self.forwards([run(index) for index in range(len(self.blocks))]), torch.no_grad():
+            self.model(input_ids=input_ids, use_cache=False)
+        if called and called == sorted(set(called)):
+            self.blocks = [self.blocks[index] for index in called]
 
     def replay(self, index: int, call: BlockCall, hidden: Tensor) -> Tensor:
         """Block ``index`` again, on ``hidden`` [batch, n, d] and the other arguments exactly as the model passed them."""

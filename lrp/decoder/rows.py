@@ -8,6 +8,7 @@ indexed by position; tried once a model and used only if it reproduces the whole
 
 from __future__ import annotations
 
+import logging
 from contextlib import suppress
 from typing import Any
 
@@ -19,6 +20,8 @@ from torch.overrides import TorchFunctionMode
 from ..rules.rule import Function
 from .blocks import BlockCall
 from .decoder import Decoder
+
+log = logging.getLogger(__name__)
 
 #: Arguments by position that a block may be given; any other tensor means that rows cannot be cut out safely.
 _BY_POSITION = ("position_embeddings", "position_ids", "cache_position")
@@ -103,6 +106,16 @@ def replay_rows(decoder: Decoder, index: int, call: BlockCall, x: Tensor, rows: 
 
     ``rows`` are at least two columns wide, so that attention takes the path it takes for many queries.
     """
+    try:
+        return _replayed(decoder, index, call, x, rows)
+    except (torch.OutOfMemoryError, MemoryError):
+        raise
+    except Exception as error:  # an indexer that wants the mask, a table of positions for time, height and width, …
+        log.debug("The last block's rows cannot be had alone: %s: %s", type(error).__name__, error)
+        return None
+
+
+def _replayed(decoder: Decoder, index: int, call: BlockCall, x: Tensor, rows: Tensor) -> Tensor | None:
     cut = _cut(call, rows)
     if cut is None:
         return None

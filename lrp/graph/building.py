@@ -70,7 +70,8 @@ class Builder:
         """
         if self.learnt.closed.get(pulled.block) is not False:
             try:
-                found = self._closed(pulled, seen, at_sources, relevance)
+                fits = all(by_position(call, pulled.local.x.shape[1]) for call in seen.calls)
+                found = self._closed(pulled, seen, at_sources, relevance) if fits else []
             except RuntimeError as error:
                 # One mixer behind another: fused attention's backward has no derivative of its own.
                 if "not implemented" not in str(error):
@@ -203,14 +204,19 @@ class Builder:
         actives = [received(pulled.at_output[prompt, :n]) & rows[prompt] for prompt, n in enumerate(self.lengths)]
         wanted = sorted({int(row) for active in actives for row in active.nonzero()})
         for row in wanted:
-            received = self._row(pulled, row)
+            given = self._row(pulled, row)
             for prompt, active in enumerate(actives):
                 if row < len(active) and active[row]:
-                    whole[prompt][row] = received[prompt, : len(active)]
+                    whole[prompt][row] = given[prompt, : len(active)]
         return [
             BlockEdges([Packed(edges)], relevance[prompt, : len(active)], active)
             for prompt, (edges, active) in enumerate(zip(whole, actives, strict=True))
         ]
+
+
+def by_position(call: Mixing, n: int) -> bool:
+    """Whether a call mixes the n tokens themselves, not summaries of several (compressed keys and values)."""
+    return all(call.by_head(x).shape[2] == n for x in (call.output, *call.entering))
 
 
 def received(gradient: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ from ..mixers.observer import BlockObserver
 from ..sweep.sweep import relevance_of
 from ..sweep.visitor import LocalGraph, Pulled
 from .attribution_graph import AttributionGraph, sink, subgraph
-from .building import Builder, Learnt, received
+from .building import Builder, Learnt, by_position, received
 from .pruning import KeptEdges, pruned_edges
 from .request import GraphRequest
 from .units import Units, largest_units
@@ -43,6 +43,7 @@ class _Seen:
     calls: list[tuple[Mixing, Sequence[Tensor | None]]]
     neurons: tuple[Tensor, Tensor] | None
     middle: tuple[Tensor, Tensor] | None
+    tokens: int
 
 
 class GraphVisitor:
@@ -132,7 +133,7 @@ class GraphVisitor:
             return None if tensor is None or gradient is None else (tensor, gradient)
 
         neurons, middle = with_gradient(observed.neurons), with_gradient(self._middle(pulled.local))
-        return _Seen(calls, neurons, middle)
+        return _Seen(calls, neurons, middle, pulled.local.x.shape[1])
 
     def _middle(self, local: LocalGraph) -> Tensor | None:
         """The first sum of the block's input with something, unless that is the block's output (a parallel block)."""
@@ -155,7 +156,7 @@ class GraphVisitor:
         parts = [
             relevance_of(*(call.by_head(x)[prompt, :, :n] for x in (call.output, gradients[0])))
             for call, gradients in seen.calls
-            if gradients[0] is not None
+            if gradients[0] is not None and by_position(call, seen.tokens)
         ]
         return largest_units(torch.cat(parts).mT if parts else None, rows, self.request.units)
 

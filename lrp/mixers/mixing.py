@@ -80,9 +80,11 @@ def pulled_parts(tensors: Sequence[Tensor], x: Tensor) -> Callable[[Tensor], lis
     so its derivative with respect to w, applied to the direction, is the product. The first is taken once.
     """
     cotangents = [torch.zeros_like(tensor, requires_grad=True) for tensor in tensors]
-    (pulled,) = torch.autograd.grad(tensors, x, cotangents, create_graph=True)
+    (pulled,) = torch.autograd.grad(tensors, x, cotangents, create_graph=True, allow_unused=True)
 
     def along(direction: Tensor) -> list[Tensor]:
+        if pulled is None:  # keys and values that another block made
+            return [torch.zeros_like(w) for w in cotangents]
         found = torch.autograd.grad(pulled, cotangents, direction, retain_graph=True, allow_unused=True)
         return [torch.zeros_like(w) if part is None else part for part, w in zip(found, cotangents, strict=True)]
 

@@ -65,8 +65,9 @@ def attention(query_key: float, value: float) -> Rule:
     def rule(function: Function, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         names = ("query", "key", "value", "attn_mask", "dropout_p", "is_causal", "scale", "enable_gqa")
         call = {**dict(zip(names, args, strict=False)), **kwargs, "dropout_p": 0.0}
-        if carries(call.get("attn_mask")):
-            raise UnknownUse("an attention mask that carries gradient")
+        if carries(mask := call.get("attn_mask")):
+            # What is added to the scores (a bias by content) is no product with them: the values' half alone.
+            call["attn_mask"] = scale_gradient(mask, 2 * query_key) if query_key else mask.detach()
         for name in ("query", "key"):
             call[name] = scale_gradient(call[name], query_key) if query_key else call[name].detach()
         call["value"] = scale_gradient(call["value"], value)

@@ -7,7 +7,7 @@ each graph again when its turn comes; in ``offload`` the inputs wait on the host
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
@@ -21,8 +21,9 @@ from ..decoder.decoder import Decoder
 from ..decoder.head import logits_of
 from ..decoder.rows import replay_rows
 from ..rules.mode import Observer
+from .entangled import OneGraph, one_graph
 from .objectives import Pass
-from .visitor import LocalGraph, Pulled, Visitor
+from .visitor import LocalGraph, Pulled, Relay, Visitor
 
 MemoryMode: TypeAlias = Literal["graph", "blockwise", "offload"]
 MEMORY_MODES: tuple[MemoryMode, ...] = ("graph", "blockwise", "offload")
@@ -83,23 +84,27 @@ class Sweep:
 
     def run(self, batch: Batch) -> list[list[PassResult | None]]:
         """Every turn's result for every prompt; ``layers`` cover the prompt's own tokens only."""
-        calls = self._forward(self._pad(batch.prompts))
+        ids = self._pad(batch.prompts)
+        whole = self._one_graph(ids) if self.decoder.entangled else None
+        calls = [] if whole is not None else self._forward(ids)
         rows = [
             sorted({row for turn in batch.turns if (wanted := turn[u]) is not None for row in wanted.rows})
             for u in range(len(batch.prompts))
         ]
         # At least two columns: with one query attention may take another path than it took for all.
         width = max(2, *map(len, rows))
-        index = torch.tensor([[*r, *([r[-1]] * (width - len(r)))] for r in rows], device=calls[-1].device)
+        index = torch.tensor([[*r, *([r[-1]] * (width - len(r)))] for r in rows], device=ids.device)
         # Only the sweep holds a block's graph, and lets go of it before the next one is built.
-        self._locals[len(calls) - 1] = top = self._top(calls, index)
+        top = self._top(calls, index) if whole is None else whole.blocks[-1]
+        if whole is None:
+            self._locals[len(calls) - 1] = top
         y = top.y.detach() if top.rows is not None else _at(top.y.detach(), index)
         logits, gradients, scalars = self._head(batch, y, rows)
         found = [_scattered(relevance_of(y, gradient), index, batch.length) for gradient in gradients]
         if top.rows is None:
             gradients = [_scattered(gradient, index, batch.length) for gradient in gradients]
         del top
-        layers = self._down(calls, found, gradients)
+        layers = self._down(calls, found, gradients) if whole is None else self._down_one_graph(whole, found, gradients)
         results: list[list[PassResult | None]] = []
         for t, turn in enumerate(batch.turns):
             results.append([])
@@ -135,7 +140,7 @@ class Sweep:
         observers: dict[int, Observer | None] = {}
         leaves: dict[int, Tensor] = {}
         # One mode stays open for all blocks; it tells the observer of the block that is running.
-        relay = _Relay() if self.visitor is not None else None
+        relay = Relay() if self.visitor is not None else None
 
         def enter(index: int, hidden: Tensor) -> tuple[Tensor, Tensor]:
             hidden = self.embed(hidden) if index == 0 else hidden
@@ -217,38 +222,44 @@ class Sweep:
         On return the block's graph, and with it weights that were streamed in, are gone.
         """
         local = self._local(index, calls)
-        extra = self.visitor.wanted(local) if self.visitor is not None else []
         found: list[Tensor] = []
         for t, gradient in enumerate(gradients):
-            gy = gradient.to(local.y.device)
             keep = t + 1 < len(gradients) or self.visitor is not None
-            # Under CP-LRP no relevance reaches attention's scores: their gradient is None.
-            inputs: Any = [local.x, *extra]
-            gx, *others = torch.autograd.grad(local.y, inputs, gy, retain_graph=keep, allow_unused=True)
-            if self.visitor is not None:
-                self.visitor.visit(Pulled(index, t, local, gy, gx, others))
-            found.append(relevance_of(local.x, gx))
-            gradients[t] = gx
+            gradients[t] = self._visit(index, t, local, gradient.to(local.y.device), keep)
+            found.append(relevance_of(local.x, gradients[t]))
         return found
 
+    # --- blocks that share activations ---------------------------------------------------------------------------
 
-class _Relay:
-    """Passes what it is shown on to the observer of the block that is running."""
+    def _one_graph(self, ids: Tensor) -> OneGraph:
+        relay = Relay() if self.visitor is not None else None
+        observers = [None if self.visitor is None else self.visitor.observer(b) for b in range(len(self.decoder))]
+        with torch.enable_grad(), self.rules(relay):
+            return one_graph(self.decoder, ids, observers, relay, self.embed)
 
-    def __init__(self) -> None:
-        self.to: Observer | None = None
+    def _down_one_graph(self, whole: OneGraph, top: Sequence[Tensor], gradients: Sequence[Tensor]) -> list[Tensor]:
+        """Like :meth:`_down`; the first row is what the tokens' own tables are given, wherever it enters."""
+        layers = []
+        for t, gradient in enumerate(gradients):
+            at_tables, at_states = whole.pull(gradient)
+            tables = [relevance_of(x, at) for x, at in zip(whole.tables, at_tables, strict=True) if at is not None]
+            states = [relevance_of(block.x, at) for block, at in zip(whole.blocks, at_states, strict=True)]
+            layers.append(torch.stack([row.cpu() for row in (torch.stack(tables).sum(0), *states[1:], top[t])]))
+            at_outputs = [*at_states[1:], gradient]
+            for index in range(len(whole.blocks) - 1, -1, -1) if self.visitor is not None else ():
+                self._visit(index, t, whole.blocks[index], at_outputs[index], keep=True)
+        return layers
 
-    def observe(self, name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any], output: Any) -> None:
-        if self.to is not None:
-            self.to.observe(name, args, kwargs, output)
-
-    def activated(self, output: Tensor) -> None:
-        if self.to is not None:
-            self.to.activated(output)
-
-    def mixed(self, call: Any) -> None:
-        if self.to is not None:
-            self.to.mixed(call)
+    def _visit(self, index: int, turn: int, local: LocalGraph, gy: Tensor, keep: bool) -> Tensor:
+        """The gradient at a block's input from that at its output; the visitor, if any, is shown both."""
+        extra = self.visitor.wanted(local) if self.visitor is not None else []
+        # Under CP-LRP no relevance reaches attention's scores: their gradient is None.
+        inputs: Any = [local.x, *extra]
+        gx, *others = torch.autograd.grad(local.y, inputs, gy, retain_graph=keep, allow_unused=True)
+        gx = torch.zeros_like(local.x) if gx is None else gx
+        if self.visitor is not None:
+            self.visitor.visit(Pulled(index, turn, local, gy, gx, others))
+        return gx
 
 
 def relevance_of(x: Tensor, gradient: Tensor) -> Tensor:

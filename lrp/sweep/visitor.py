@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from torch import Tensor
 from torch.autograd.graph import GradientEdge
@@ -53,3 +53,22 @@ class Visitor(Protocol):
 
     def visit(self, pulled: Pulled) -> None:
         """Called for each block, last one first, and each turn."""
+
+
+class Relay:
+    """Passes what it is shown on to the observer of the block that is running."""
+
+    def __init__(self) -> None:
+        self.to: Observer | None = None
+
+    def observe(self, name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any], output: Any) -> None:
+        if self.to is not None:
+            self.to.observe(name, args, kwargs, output)
+
+    def activated(self, output: Tensor) -> None:
+        if self.to is not None:
+            self.to.activated(output)
+
+    def mixed(self, call: Any) -> None:
+        if self.to is not None:
+            self.to.mixed(call)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-__all__ = ["GROUP", "LONG_GROUP", "model_path", "task_path"]
+__all__ = ["GROUP", "LONG_GROUP", "model_path", "task_path", "two_step_model_path"]
 
 #: lm-eval groups: the quick tasks, and the larger ones with prompts of up to 1,000 words.
 GROUP = "planted"
@@ -22,3 +22,8 @@ def task_path() -> Path:
 def model_path() -> Path:
     """The folder with the planted model and its tokenizer, for ``--model_args pretrained=…``."""
     return task_path() / "model"
+
+
+def two_step_model_path() -> Path:
+    """The folder with the model of ``planted_two_step``, which writes a value down before it answers with it."""
+    return task_path() / "two_step_model"

@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -32,6 +32,10 @@ CURRICULUM = (
 )
 
 
+#: Writes one training text of a stage with about so many words.
+Writer = Callable[[random.Random, Stage, int], Example]
+
+
 def new_model(vocabulary: int, tokenizer: PreTrainedTokenizerFast) -> Qwen3ForCausalLM:
     """An untrained decoder of 3 blocks, width 128, 4 heads on 2: about 0.6 million parameters."""
     config = Qwen3Config(
@@ -51,12 +55,14 @@ def new_model(vocabulary: int, tokenizer: PreTrainedTokenizerFast) -> Qwen3ForCa
     return Qwen3ForCausalLM(config)
 
 
-def batch(rng: random.Random, stage: Stage, ids: dict[str, int], pad: int, bos: int) -> tuple[torch.Tensor, torch.Tensor]:
+def batch(
+    rng: random.Random, stage: Stage, ids: dict[str, int], pad: int, bos: int, write: Writer = example
+) -> tuple[torch.Tensor, torch.Tensor]:
     """One batch of training texts: ids and labels, both [batch, seq] int64, padded on the right; -100 is not learnt."""
     low, high = stage.lengths
     length = round(low + (high - low) * rng.random() ** 2)
     count = max(4, min(96, stage.tokens // (length + 40)))
-    texts: list[Example] = [example(rng, stage, length) for _ in range(count)]
+    texts: list[Example] = [write(rng, stage, length) for _ in range(count)]
     size = 1 + max(len(text.words) for text in texts)
     inputs = torch.full((count, size), pad)
     labels = torch.full((count, size), -100)
@@ -75,8 +81,9 @@ def train(
     seed: int,
     rate: float,
     documents: int,
+    write: Writer = example,
 ) -> None:
-    """Trains ``model`` in place; prints the loss and, now and then, how it answers documents of each cause."""
+    """Trains ``model`` in place; prints the loss and, now and then, how it answers so many documents of each cause."""
     rng = random.Random(seed)
     ids = tokenizer.get_vocab()
     # The gains of queries and keys bound how sharply attention tells one word from a thousand: they are not pulled to zero.
@@ -92,7 +99,7 @@ def train(
             falling = 1 - step / stage.steps if stage is curriculum[-1] else 1.0
             for group in optimizer.param_groups:
                 group["lr"] = rate * min(1.0, step / 30, 2 * falling + 0.01)
-            inputs, labels = batch(rng, stage, ids, tokenizer.pad_token_id, tokenizer.bos_token_id)
+            inputs, labels = batch(rng, stage, ids, tokenizer.pad_token_id, tokenizer.bos_token_id, write)
             loss = model(input_ids=inputs, labels=labels).loss
             optimizer.zero_grad()
             loss.backward()
@@ -105,7 +112,7 @@ def train(
                 print(f"stage {number} step {step}/{stage.steps} loss {recent:.3f} {seconds:.0f} s", flush=True)
             if step >= 25 and recent < stage.enough:
                 break
-        if not stage.bare:
+        if documents and not stage.bare:
             lengths = (60, 400, 1000) if stage.lengths[1] > 200 else (60,)
             print(report(model, tokenizer, lengths, documents), flush=True)
 

@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 import datasets
+from lm_eval_attrib.tasks.planted import two_step as steps
 from lm_eval_attrib.tasks.planted.sets import SETS, make, shipped_path
 
 
@@ -37,3 +38,9 @@ def long_choice(**_: object) -> dict[str, Any]:
 def long_generate(**_: object) -> dict[str, Any]:
     """Documents of ``planted_long_generate``."""
     return load("long_generate")
+
+
+def two_step(**_: object) -> dict[str, Any]:
+    """Documents of ``planted_two_step``."""
+    rows = [doc.as_json() for doc in steps.documents(steps.SEED, steps.COUNT, steps.SHARE, steps.LENGTHS)]
+    return {"test": datasets.Dataset.from_list(rows)}

@@ -85,10 +85,15 @@ OWN: dict[str, dict[str, Any]] = {
     },
     "gemma4_unified_text": {"layer_types": ["sliding_attention", "full_attention"] * 2, "global_head_dim": 16},
     "recurrent_gemma": {"block_types": ["recurrent", "attention"]},
-    "step3p7_text": {"sliding_window": 5},
+    "step3p5": {"sliding_window": 5},
     "reformer": {"is_decoder": True, "axial_pos_embds": False, "attn_layers": ["local"] * 4},
     "dots1": {"n_routed_experts": 4, "n_shared_experts": 1},
-    "deepseek_ocr2_text": {"mlp_layer_types": ["dense", *["sparse"] * 3], "num_experts_per_tok": 2, "n_group": 1, "topk_group": 1},
+    "deepseek_ocr2_text": {
+        "mlp_layer_types": ["dense", *["sparse"] * 3],
+        "num_experts_per_tok": 2,
+        "n_group": 1,
+        "topk_group": 1,
+    },
     "hy_v4": {"indexer_types": ["full", "shared", "full", "shared"]},
     "hy_v4_vl_text": {"indexer_types": ["full", "shared", "full", "shared"]},
     "glm5_next_text": {"num_key_value_heads": 4, "index_kpool": 2},
@@ -99,6 +104,10 @@ OWN: dict[str, dict[str, Any]] = {
         "indexer_budget": 8,
         "indexer_compress_ratio": 2,
     },
+    "cohere_compass_text": {"layer_types": ["sliding_attention", "full_attention"] * 2, "sliding_window": 5},
+    "mistral_large4_text": {"kv_source_layers": [0, 1, 2, 2]},
+    "dots3_note_text": {"adapter_in_dim": 32},
+    "mllama_text_model": {"cross_attention_layers": [1]},
     "xmod": {"default_language": "en_XX"},
 }
 
@@ -124,7 +133,8 @@ def _shortened(values: list[Any]) -> list[Any]:
     """``DEPTH`` entries in which each kind occurs, in the order in which they first do; the last kind stands last."""
     kinds = list(dict.fromkeys(values)) if all(isinstance(v, (str, int, float, bool)) for v in values) else values[:1]
     if values[-1] in kinds:
-        kinds = [*(kind for kind in kinds if kind != values[-1])][: DEPTH - 1] + [values[-1]]
+        others = [kind for kind in kinds if kind != values[-1]]
+        kinds = [*others[: DEPTH - 1], values[-1]]
     return [*(kinds[i % len(kinds)] for i in range(DEPTH - 1)), kinds[-1]]
 
 
@@ -162,7 +172,7 @@ def sizes(config: PreTrainedConfig) -> dict[str, Any]:
             continue
         if isinstance(value, PreTrainedConfig):
             found[name] = {"model_type": value.model_type, **sizes(value)}
-        elif name.endswith("token_id") or name.endswith("token_index"):
+        elif name.endswith(("token_id", "token_index")):
             found |= _token(name, value)
         elif name == "is_decoder":
             found[name] = True

@@ -42,8 +42,13 @@ def final_answer(text: str, golds: Sequence[str], question: str) -> Span | None:
 
 
 def is_repeated(text: str, place: Span, question: str) -> bool:
-    """Whether the text up to the end of ``place`` stands in the question, said again; too little text tells nothing."""
-    said = "".join(text[: place[1]].split())[-_REPEATED:]
+    """Whether the text around ``place`` stands in the question, said again; too little text tells nothing.
+
+    What leads up to the place decides; at the beginning of a text what follows it is looked at too.
+    """
+    before = "".join(text[: place[1]].split())
+    after = "".join(text[place[1] :].split())
+    said = (before + after[: max(_REPEATED - len(before), 0)])[-_REPEATED:]
     return len(said) == _REPEATED and said in "".join(question.split())
 
 

@@ -57,10 +57,21 @@ class Continuer:
         #: transformers 5.24 renamed the argument.
         self._caching = "cache" if "cache" in accepted else "past_key_values"
         kinds = set(getattr(model.config.get_text_config(), "layer_types", None) or _CUTTABLE)
-        cuttable = kinds <= _CUTTABLE
-        self._cache = DynamicCache() if cuttable else None
+        #: Whether the cache can be cut at any token.
+        self.cuttable = kinds <= _CUTTABLE
+        self._cache = DynamicCache() if self.cuttable else None
         #: By place: the tokens the model ranks highest there.
         self.ranked = self._read(keep)
+
+    def margin(self, place: int) -> float:
+        """Nats between the token the response took at ``place`` and its best rival, below 0 where the rival was ahead.
+
+        A token that is not among the kept ones counts as the last of them.
+        """
+        best = self.ranked[place]
+        taken = self.ids[self.start + place]
+        logit = dict(zip(best.tokens, best.logits, strict=True)).get(taken, best.logits[-1])
+        return logit - next((value for token, value in zip(best.tokens, best.logits, strict=True) if token != taken), logit)
 
     @torch.no_grad()
     def _read(self, keep: int) -> list[Ranked]:
@@ -69,17 +80,18 @@ class Continuer:
         for begin in range(0, len(self.ids), _CHUNK):
             chunk = self.ids[begin : begin + _CHUNK]
             wanted = min(begin + len(chunk) - (self.start - 1), len(chunk))
-            output = self._forward(torch.tensor([chunk], device=self.device), cache, wanted)
+            output = self.forward(torch.tensor([chunk], device=self.device), cache, wanted)
+            self.spent.forwarded += len(chunk)
             if wanted > 0:
                 best = output.logits[0, -wanted:].float().topk(min(keep, output.logits.shape[-1]), dim=-1)
                 rows = zip(best.indices.tolist(), best.values.tolist(), strict=True)
                 ranked += [Ranked(tuple(tokens), tuple(logits)) for tokens, logits in rows]
         return ranked
 
-    def _forward(self, ids: torch.Tensor, cache: Any, last: int) -> Any:
+    def forward(self, ids: torch.Tensor, cache: Any, last: int, **options: Any) -> Any:
         """The model's output for ``ids`` [rows, n] after what ``cache`` holds; of the ``last`` tokens only if it can."""
         wanted = {"logits_to_keep": max(last, 1)} if self._keeps else {}
-        return self.model(input_ids=ids, **{self._caching: cache}, use_cache=True, **wanted)
+        return self.model(input_ids=ids, **{self._caching: cache}, use_cache=True, **wanted, **options)
 
     @torch.no_grad()
     def continue_from(
@@ -96,7 +108,7 @@ class Continuer:
         rows: list[list[int]] = [[token] for token in tokens]
         self.spent.rollouts += len(rows)
         self.spent.tokens += len(rows)
-        cache = self._fork(place, len(rows))
+        cache = self.fork(place, len(rows))
         alive = list(range(len(rows)))
         while True:
             going = [i for i, row in enumerate(alive) if self.goes_on(rows[row], limit, ends, stopped)]
@@ -107,27 +119,36 @@ class Continuer:
                 alive = [alive[i] for i in going]
                 going = list(range(len(alive)))
             last = torch.tensor([[rows[row][-1]] for row in alive], device=self.device)
-            logits = self._forward(last, cache, 1).logits[:, -1]
+            logits = self.forward(last, cache, 1).logits[:, -1]
             best = logits.argmax(-1).tolist()
             for i in going:
                 rows[alive[i]].append(best[i])
             self.spent.tokens += len(going)
+            self.spent.forwarded += len(alive)
 
     @staticmethod
     def goes_on(row: Sequence[int], limit: int, ends: frozenset[int], stopped: Stopped) -> bool:
         """Whether a row has not ended yet."""
         return len(row) < limit and row[-1] not in ends and not stopped(row)
 
-    def _fork(self, place: int, rows: int) -> Any:
+    def fork(self, place: int, rows: int) -> Any:
         """A cache of everything before ``place``, once for each of ``rows``."""
         length = self.start + place
         if self._cache is None:
             fresh = DynamicCache(config=self.model.config)
             for begin in range(0, length, _CHUNK):
                 chunk = torch.tensor([self.ids[begin : min(begin + _CHUNK, length)]] * rows, device=self.device)
-                self._forward(chunk, fresh, 1)
+                self.forward(chunk, fresh, 1)
             return fresh
         fork = DynamicCache()
         for index, layer in enumerate(self._cache.layers):
             fork.update(*(part[:, :, :length].expand(rows, -1, -1, -1) for part in (layer.keys, layer.values)), index)
         return fork
+
+    def whole(self, rows: int) -> Any:
+        """A cache of everything read, once for each of ``rows``; a cache that can be cut only."""
+        assert self._cache is not None
+        copy = DynamicCache()
+        for index, layer in enumerate(self._cache.layers):
+            copy.update(*(part.expand(rows, -1, -1, -1) for part in (layer.keys, layer.values)), index)
+        return copy

@@ -8,10 +8,14 @@ from dataclasses import dataclass, field
 
 @dataclass
 class Spent:
-    """Continuations and generated tokens so far, and when it began (seconds of ``time.monotonic``)."""
+    """Continuations, generated tokens, tokens that went through the model, and when it began (``time.monotonic``).
+
+    ``forwarded`` over the number of tokens of prompt and response is the cost in forwards.
+    """
 
     rollouts: int = 0
     tokens: int = 0
+    forwarded: int = 0
     began: float = field(default_factory=time.monotonic)
 
     @property
