@@ -32,11 +32,12 @@ from .steps import TriedAlternative as TriedAlternative
 OutputType: TypeAlias = Literal["multiple_choice", "loglikelihood", "generate_until"]
 
 #: What became of a failure. ``attributed``: explained. ``no pair``: no strategy found one. ``no answer``: there is none to
-#: explain (empty, cut off, stopped, unfinished thinking, nothing that the filter finds). ``not sampled``: outside the seeded
-#: sample that ``attrib_limit`` draws. ``error``: explaining raised; the reason says what.
+#: explain (empty, cut off, stopped, unfinished thinking, nothing that the filter finds). ``artefact``: proved to be no failure
+#: of the model (a charge), and not explained unless asked. ``not sampled``: outside the sample that ``attrib_limit`` draws.
+#: ``error``: explaining raised; the reason says what.
 #: ``right since``: a later evaluation of the same run found the document right; what was stored of the failure is kept.
-Status: TypeAlias = Literal["attributed", "no pair", "no answer", "not sampled", "error", "right since"]
-STATUSES: tuple[Status, ...] = ("attributed", "no pair", "no answer", "not sampled", "error", "right since")
+Status: TypeAlias = Literal["attributed", "no pair", "no answer", "artefact", "not sampled", "error", "right since"]
+STATUSES: tuple[Status, ...] = ("attributed", "no pair", "no answer", "artefact", "not sampled", "error", "right since")
 
 
 _ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from ..evaluation.logged_results import LoggedResults, logged_results, same_model
+from ..evaluation.logged_results import logged_results, same_model
 from ..evaluation.samples_files import read_samples, samples_files, task_of
 
 if TYPE_CHECKING:
@@ -35,25 +35,31 @@ def attribute_samples(
         SamplesError: a file cannot be read or holds something else; the message names file and line.
         ArgumentError: a model argument does not hold.
     """
-    read = read_samples(samples, task)
-    said = _results(samples, task)
+    given, answered = logged_evaluation(samples, task)
     # Here, because it loads lm_eval and torch: a mistake in the files above should show at once.
     from ..harness.model import load_model
 
     # lm_eval writes the samples of each model to a folder of its own, named for the model.
     origin = ", ".join(sorted({path.resolve().parent.name for path in samples_files(samples)}))
-    metrics = {name: dict.fromkeys(found) for name, found in said.metrics.items()}
-    given = {"results": metrics, "samples": read, "higher_is_better": said.better, "configs": said.configs}
     lm = load_model(model_args, database=database, device=device)
-    _tell_strangers(said.models, str(lm.arguments["pretrained"]))
+    _tell_strangers(answered, str(lm.arguments["pretrained"]))
     return lm.explain(given, origin)
 
 
-def _results(paths: Iterable[str | Path], task: str | None) -> LoggedResults:
+def logged_evaluation(samples: Sequence[str | Path], task: str | None) -> tuple[dict[str, Any], list[str]]:
+    """What ``evaluate`` returned, as far as samples files and the results beside them say; and who answered.
+
+    Raises:
+        SamplesError: a file cannot be read or holds something else; the message names file and line.
+    """
+    read = read_samples(samples, task)
     files: dict[str, list[Path]] = {}
     for path in samples_files(paths):
         files.setdefault(task or task_of(path), []).append(path)
-    return logged_results(files)
+    said = logged_results(files)
+    metrics = {name: dict.fromkeys(found) for name, found in said.metrics.items()}
+    given = {"results": metrics, "samples": read, "higher_is_better": said.better, "configs": said.configs}
+    return given, said.models
 
 
 def _tell_strangers(answered: Sequence[str], here: str) -> None:

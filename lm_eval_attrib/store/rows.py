@@ -7,6 +7,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from ..charges import Artefact
 from ..records import (
     STATUSES,
     BlockFigures,
@@ -33,6 +34,8 @@ def rows_of(explanation: Explanation) -> dict[str, Columns]:
         found["explanations"] = _explanation(explanation)
     if explanation.failure.continuations:
         found["continuations"] = continuation_columns(explanation.failure)
+    if explanation.artefacts:
+        found["artefacts"] = artefact_columns(explanation.artefacts)
     if explanation.contrast is not None:
         found["contrasts"] = contrast_columns(explanation.contrast, explanation)
         if explanation.contrast.terms:
@@ -93,7 +96,7 @@ def _layers(layers: Sequence[Any]) -> dict[str, Any]:
 
 def holds_content(explanation: Explanation) -> bool:
     """Whether there is more to store than that the failure was not explained."""
-    return explanation.status not in ("not sampled", "right since") or explanation.tokens is not None
+    return explanation.status not in ("not sampled", "right since", "artefact") or explanation.tokens is not None
 
 
 def content_id(explanation: Explanation) -> str:
@@ -101,12 +104,21 @@ def content_id(explanation: Explanation) -> str:
     return explanation.explanation_id or explanation.failure.failure_id
 
 
-def link_row(failure: Failure, status: str, reason: str, explanation_id: str | None) -> dict[str, list[Any]]:
-    """The row of a failure."""
+def artefact_columns(artefacts: Sequence[Artefact]) -> dict[str, list[Any]]:
+    """The changes tried on a failure, in their order."""
+    found = {name: [getattr(one, name) for one in artefacts] for name in LAYOUT["artefacts"] if name != "place"}
+    return {"place": list(range(len(artefacts))), **found}
+
+
+def link_row(
+    failure: Failure, status: str, reason: str, explanation_id: str | None, artefacts: Sequence[Artefact] = ()
+) -> dict[str, list[Any]]:
+    """The row of a failure; of the changes tried on it the first that was proved is its charge."""
     own = ("failure_id", "run_id", "task", "filter", "doc_id", "output_type", "prompt", "prediction", "extracted", "gold")
     row: dict[str, Any] = {name: getattr(failure, name) for name in (*own, "metric", "value")}
     row |= {"doc": as_json(failure.doc), "golds": unicode_texts(failure.golds)}
-    row |= {"status": status, "reason": reason, "explanation_id": explanation_id}
+    charge = next((one.kind for one in artefacts if one.verdict == "proved"), None)
+    row |= {"status": status, "reason": reason, "explanation_id": explanation_id, "charge": charge}
     return {name: [value] for name, value in row.items()}
 
 
@@ -114,7 +126,7 @@ def _failure(explanation: Explanation) -> dict[str, list[Any]]:
     if explanation.status not in STATUSES:
         raise ValueError(f"status {explanation.status!r} is none of {', '.join(STATUSES)}")
     linked = content_id(explanation) if holds_content(explanation) else None
-    return link_row(explanation.failure, explanation.status, explanation.reason, linked)
+    return link_row(explanation.failure, explanation.status, explanation.reason, linked, explanation.artefacts)
 
 
 def _explanation(explanation: Explanation) -> dict[str, list[Any]]:

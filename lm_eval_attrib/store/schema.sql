@@ -80,10 +80,55 @@ CREATE TABLE base.failures (
     golds VARCHAR[] NOT NULL,
     metric VARCHAR NOT NULL,
     value DOUBLE,
-    status VARCHAR NOT NULL,  -- attributed, no pair, no answer, not sampled, error, right since
+    status VARCHAR NOT NULL,  -- attributed, no pair, no answer, artefact, not sampled, error, right since
     reason VARCHAR NOT NULL,
     explanation_id VARCHAR,
-    explanation BIGINT  -- its key
+    explanation BIGINT,  -- its key
+    charge VARCHAR  -- the kind of artefact that is proved to have cost it
+);
+
+-- Changes tried on a failure, to see whether it is the model's at all, in their order.
+CREATE TABLE base.artefacts (
+    key BIGINT NOT NULL,
+    place INTEGER NOT NULL,
+    kind VARCHAR NOT NULL,
+    change VARCHAR NOT NULL,
+    verdict VARCHAR NOT NULL,  -- proved, not proved, suspect
+    proof VARCHAR NOT NULL,
+    remedy VARCHAR NOT NULL,
+    forwards BIGINT NOT NULL,
+    seconds DOUBLE NOT NULL,
+    answered VARCHAR NOT NULL  -- a digest of the answer that it was tried on
+);
+
+-- What each kind of artefact cost a task, and all together.
+CREATE TABLE base.ledger (
+    run_id VARCHAR NOT NULL,
+    task VARCHAR NOT NULL,
+    filter VARCHAR NOT NULL,
+    metric VARCHAR NOT NULL,
+    place INTEGER NOT NULL,
+    kind VARCHAR NOT NULL,
+    documents BIGINT NOT NULL,
+    failures BIGINT NOT NULL,
+    concerned BIGINT NOT NULL,
+    tried BIGINT NOT NULL,
+    proved BIGINT NOT NULL,
+    right_concerned BIGINT NOT NULL,
+    right_tried BIGINT NOT NULL,
+    broken BIGINT NOT NULL,
+    suspects BIGINT NOT NULL,
+    net DOUBLE NOT NULL,
+    net_low DOUBLE NOT NULL,
+    net_high DOUBLE NOT NULL,
+    score_as_run DOUBLE NOT NULL,
+    score_without DOUBLE NOT NULL,
+    score_low DOUBLE NOT NULL,
+    score_high DOUBLE NOT NULL,
+    remedy VARCHAR NOT NULL,
+    note VARCHAR NOT NULL,
+    forwards BIGINT NOT NULL,
+    seconds DOUBLE NOT NULL
 );
 
 -- What was found out about a failure, under a digest of everything that decides it.
@@ -288,8 +333,8 @@ CREATE TABLE base.shards (flush VARCHAR PRIMARY KEY, merged_at TIMESTAMP NOT NUL
 CREATE VIEW base.standing AS
 SELECT
     f.key, f.explanation, f.run_id, f.task, f.filter,
-    CASE WHEN e.key IS NULL OR f.status IN ('not sampled', 'right since') THEN f.status ELSE e.status END AS status,
-    CASE WHEN e.key IS NULL OR f.status IN ('not sampled', 'right since') THEN f.reason ELSE e.reason END AS reason
+    CASE WHEN e.key IS NULL OR f.status IN ('not sampled', 'right since', 'artefact') THEN f.status ELSE e.status END AS status,
+    CASE WHEN e.key IS NULL OR f.status IN ('not sampled', 'right since', 'artefact') THEN f.reason ELSE e.reason END AS reason
 FROM base.failures AS f LEFT JOIN base.explanations AS e ON e.key = f.explanation;
 
 CREATE VIEW runs AS
@@ -308,7 +353,8 @@ SELECT
     coalesce(f.not_sampled, 0) AS not_sampled,
     coalesce(f.errors, 0) AS errors,
     t.not_attributable,
-    t.decides
+    t.decides,
+    coalesce(f.artefacts, 0) AS artefacts
 FROM base.tasks AS t
 LEFT JOIN (
     SELECT
@@ -317,6 +363,7 @@ LEFT JOIN (
         count(*) FILTER (WHERE status = 'attributed' AND c.clean) AS clean,
         count(*) FILTER (WHERE status = 'no pair') AS no_pair,
         count(*) FILTER (WHERE status = 'no answer') AS no_answer,
+        count(*) FILTER (WHERE status = 'artefact') AS artefacts,
         count(*) FILTER (WHERE status = 'not sampled') AS not_sampled,
         count(*) FILTER (WHERE status = 'error') AS errors
     FROM base.standing AS f LEFT JOIN base.contrasts AS c ON c.key = f.explanation
@@ -336,16 +383,25 @@ SELECT
     CASE WHEN f.prediction = '' AND f.output_type = 'loglikelihood' THEN coalesce(c.target, '') ELSE f.prediction END AS prediction,
     f.extracted, f.gold,
     f.golds, f.metric, f.value,
-    CASE WHEN e.key IS NULL OR f.status IN ('not sampled', 'right since') THEN f.status ELSE e.status END AS status,
-    CASE WHEN e.key IS NULL OR f.status IN ('not sampled', 'right since') THEN f.reason ELSE e.reason END AS reason,
-    e.label, e.pattern, coalesce(e.label_reason, '') AS label_reason, e.trust, e.trust_score, e.trust_sentence,
-    e.seconds, e.seconds_pair, e.seconds_attribution, e.seconds_checks, e.version, f.explanation_id
+    CASE WHEN e.key IS NULL OR f.status IN ('not sampled', 'right since', 'artefact') THEN f.status ELSE e.status END AS status,
+    CASE WHEN e.key IS NULL OR f.status IN ('not sampled', 'right since', 'artefact') THEN f.reason ELSE e.reason END AS reason,
+    CASE WHEN f.status = 'artefact' THEN 'artefact:' || f.charge ELSE e.label END AS label,
+    e.pattern, coalesce(e.label_reason, '') AS label_reason, e.trust, e.trust_score, e.trust_sentence,
+    e.seconds, e.seconds_pair, e.seconds_attribution, e.seconds_checks, e.version, f.explanation_id, f.charge
 FROM base.failures AS f LEFT JOIN base.explanations AS e ON e.key = f.explanation LEFT JOIN base.contrasts AS c ON c.key = f.explanation;
 
 CREATE VIEW explanations AS SELECT * EXCLUDE (key) FROM base.explanations;
 
 CREATE VIEW continuations AS
 SELECT f.failure_id, t.* EXCLUDE (key) FROM base.continuations AS t JOIN base.failures AS f ON t.key = f.key;
+
+-- What was proved to have cost a failure that is not the model, and doubtful gold answers.
+CREATE VIEW artefacts AS
+SELECT f.failure_id, t.kind, t.change, t.verdict, t.proof, t.remedy, t.forwards AS cost, t.seconds
+FROM base.artefacts AS t JOIN base.failures AS f ON t.key = f.key
+WHERE t.verdict IN ('proved', 'suspect');
+
+CREATE VIEW ledger AS SELECT * EXCLUDE (place) FROM base.ledger;
 
 -- Choices as the metrics of lm_eval measure them.
 CREATE VIEW choices AS
