@@ -54,7 +54,7 @@ def logged_evaluation(samples: Sequence[str | Path], task: str | None) -> tuple[
     """
     read = read_samples(samples, task)
     files: dict[str, list[Path]] = {}
-    for path in samples_files(paths):
+    for path in samples_files(samples):
         files.setdefault(task or task_of(path), []).append(path)
     said = logged_results(files)
     metrics = {name: dict.fromkeys(found) for name, found in said.metrics.items()}

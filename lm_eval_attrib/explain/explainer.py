@@ -10,8 +10,8 @@ from typing import Any
 
 import torch
 
-from ..checks.chance import ChanceRecord
 from ..checks.chain import follow_output
+from ..checks.chance import ChanceRecord
 from ..checks.explained_prompt import Subject
 from ..checks.runner import Verification, verify
 from ..contrast import ScoreResponse, as_sequence, find_pair
