@@ -100,9 +100,9 @@ def test_random_controls_are_a_document_s_own(
 ) -> None:
     seeds: list[int] = []
 
-    def noted(*given: Any, seed: int) -> Any:
+    def noted(*given: Any, seed: int, **more: Any) -> Any:
         seeds.append(seed)
-        return verify(*given, seed=seed)
+        return verify(*given, seed=seed, **more)
 
     monkeypatch.setattr("lm_eval_attrib.explain.explainer.verify", noted)
     checked = settings.model_copy(update={"checks": True})

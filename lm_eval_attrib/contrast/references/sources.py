@@ -9,7 +9,7 @@ from typing import Any
 
 from ...evaluation.accepted import Lookup, accepted_in
 from ...evaluation.metric import as_number
-from ...evaluation.samples import read_samples
+from ...evaluation.samples_files import read_samples
 from ...records import Failure, digest
 from ...store.database import Store
 from ..workbench import Sibling
