@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ..mixers.edges import Band, BlockEdges, Packed
-from ..mixers.mixing import EdgeSource, Mixing, banded_parts, by_shift, combs, without_paths_through, on_comb
+from ..mixers.mixing import EdgeSource, Mixing, banded_parts, by_shift, combs, on_comb, without_paths_through
 from ..mixers.observer import BlockObserver
 from ..sweep.sweep import relevance_of
 from ..sweep.visitor import Pulled
