@@ -223,7 +223,7 @@ class Engine:
                         total[t][u] = part if before is None else before + part
         return [
             [
-                None if result is None or layers is None else PassResult(result.scalar, result.logits, layers)
+                None if result is None or layers is None else PassResult(result.scalar, result.logits, layers, result.loud)
                 for result, layers in zip(turn, sums, strict=True)
             ]
             for turn, sums in zip(plain, total, strict=True)
