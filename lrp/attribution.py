@@ -97,7 +97,7 @@ def assemble(pair: Pair, results: list[PassResult], rule: str, visited: tuple[An
     notes: tuple[str, ...] = ()
     if visited is not None:
         visitor, turn, prompt = visited
-        graph, heads, neurons = visitor.collect(turn, prompt, layers)
+        graph, heads, neurons = visitor.collect(turn, prompt, layers, padding)
         notes = visitor.notes
     return Attribution(
         delta_logit=delta,

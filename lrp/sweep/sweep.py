@@ -196,7 +196,8 @@ class Sweep:
         leaf = y.requires_grad_()
         with torch.enable_grad():
             with self.rules(None):
-                logits = logits_of(self.decoder, leaf)
+                tokens = [token for turn in batch.turns for wanted in turn if wanted is not None for token in wanted.tokens]
+                logits = logits_of(self.decoder, leaf, tokens)
             logits = logits if logits.dtype == torch.float64 else logits.float()
             scalars, gradients = [], []
             for t, turn in enumerate(batch.turns):
