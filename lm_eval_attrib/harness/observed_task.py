@@ -196,6 +196,8 @@ class ObservedTask:
 
         None for a task that runs a model's code, unless the evaluation was confirmed to.
         """
+        if self._runs_code:
+            return None
         place = next((i for i, request in enumerate(document.requests) if request.kind == "generate_until"), None)
         if place is None or filter_name not in document.filtered:
             return None

@@ -116,9 +116,19 @@ def test_random_controls_are_a_document_s_own(
 # --- what an explanation holds ---------------------------------------------------------------------------------------------
 
 
+def first_letters(one: Failure, *order: int) -> Failure:
+    """The same failure with choices of a space and one letter, whose difference is all of their margin; the first is chosen."""
+    short = [replace(one.continuations[place], text=one.continuations[place].text[:2]) for place in order]
+    choices = tuple(replace(known, ids=known.ids[:2]) for known in short)
+    name = "".join(map(str, order))
+    return replace(one, failure_id=name, continuations=choices, prediction=choices[0].text, gold=choices[1].text)
+
+
 def test_an_explanation_is_whole(model: Any, tokenizer: Any, settings: Settings) -> None:
     full = settings.model_copy(update={"graph": True, "checks": True})
-    explained = Explainer(model, tokenizer, full).explain([failure(number, tokenizer) for number in range(6)])
+    failures = [failure(number, tokenizer) for number in range(6)]
+    failures += [first_letters(failure(6, tokenizer), *order) for order in ((0, 1), (1, 0))]  # the model prefers one of the two
+    explained = Explainer(model, tokenizer, full).explain(failures)
     assert {one.status for one in explained} == {"attributed"}
     for one in explained:
         assert one.contrast is not None
@@ -133,7 +143,7 @@ def test_an_explanation_is_whole(model: Any, tokenizer: Any, settings: Settings)
     assert max(map(abs, found.tokens.relevance_norm)) == pytest.approx(1)
     assert len(found.layers) == model.config.num_hidden_layers + 1
     assert all(len(row) == n for row in found.layers)
-    assert (found.figures.target, found.figures.contrast) == ("r", "b")
+    assert {found.figures.target, found.figures.contrast} == {"r", "b"}
     with torch.no_grad():
         logits = model(torch.tensor([found.contrast.input_ids])).logits[0, -1]
     difference = float(logits[found.contrast.target_id] - logits[found.contrast.contrast_id])
