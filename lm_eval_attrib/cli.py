@@ -38,6 +38,10 @@ class Errors(click.Group):
             raise click.UsageError(str(error)) from error
         except AttribError as error:
             raise click.ClickException(str(error)) from error
+        except OSError as error:
+            raise click.ClickException(f"{error.strerror or error}: {str(error.filename)[:100]}") from error
+        except RecursionError as error:
+            raise click.ClickException("a file is nested too deeply to be read") from error
 
 
 @click.group(cls=Errors, context_settings={"help_option_names": ["-h", "--help"]})

@@ -9,11 +9,18 @@ class; they keep what they find registered.
 
 from __future__ import annotations
 
+import functools
+import importlib.util
 import logging
 import os
 import sys
 from collections.abc import Sequence
+from importlib.abc import MetaPathFinder
+from importlib.machinery import ModuleSpec
+from types import ModuleType
 from typing import Any
+
+log = logging.getLogger(__name__)
 
 MODEL_NAME = "attrib-hf"
 TARGET = "lm_eval_attrib.harness.model:AttribHFLM"
@@ -27,14 +34,20 @@ def autoload() -> None:
     try:
         if lm_eval_in_use():
             register()
+        else:
+            sys.meta_path.insert(0, _WhenImported())
+        if _is_lm_evals_program():
+            sys.excepthook = functools.partial(_one_line, sys.excepthook)
     except Exception as error:
-        logging.getLogger(__name__).warning("%s could not be registered (%s): use `lm-eval-attrib run`.", MODEL_NAME, error)
+        log.warning("%s could not be registered (%s): use `lm-eval-attrib run`.", MODEL_NAME, error)
 
 
 def lm_eval_in_use() -> bool:
     """Whether this process runs lm_eval: its console script, ``python -m lm_eval`` (also under a launcher), or an import."""
-    if "lm_eval" in sys.modules:
-        return True
+    return "lm_eval" in sys.modules or _is_lm_evals_program()
+
+
+def _is_lm_evals_program() -> bool:
     spec = getattr(sys.modules.get("__main__"), "__spec__", None)
     if spec is not None and spec.name.split(".")[0] == "lm_eval":
         return True
@@ -45,6 +58,38 @@ def lm_eval_in_use() -> bool:
     if name == "__main__.py":
         name = os.path.basename(folder)
     return os.path.splitext(name)[0] in ("lm_eval", "lm-eval")
+
+
+class _WhenImported(MetaPathFinder):
+    """Registers the placeholder when lm_eval's models are imported later: a program or notebook imported torch first."""
+
+    def find_spec(self, fullname: str, path: Any, target: Any = None) -> ModuleSpec | None:
+        """lm_eval's own specification of ``lm_eval.models``, whose loader then also registers; once."""
+        if fullname != "lm_eval.models":
+            return None
+        sys.meta_path.remove(self)
+        spec = importlib.util.find_spec(fullname)
+        if spec is not None and spec.loader is not None:
+            load = spec.loader.exec_module
+
+            def exec_module(module: ModuleType) -> None:
+                load(module)
+                try:
+                    register()
+                except Exception as error:
+                    log.warning("%s could not be registered (%s): use `lm-eval-attrib run`.", MODEL_NAME, error)
+
+            spec.loader.exec_module = exec_module  # type: ignore[method-assign]
+        return spec
+
+
+def _one_line(before: Any, kind: type[BaseException], error: BaseException, trace: Any) -> None:
+    """An error that this package raises on purpose says all there is to say: under lm_eval's command line too, in one line."""
+    errors = sys.modules.get(f"{__package__}.errors")
+    if errors is None or not isinstance(error, errors.AttribError):
+        before(kind, error, trace)
+        return
+    print(f"{MODEL_NAME}: {error}", file=sys.stderr)
 
 
 def register(target: Any = TARGET) -> None:

@@ -21,6 +21,13 @@ from .columns import EdgeTable as EdgeTable
 from .columns import NodeTable as NodeTable
 from .columns import TokenTable as TokenTable
 from .columns import UnitTable as UnitTable
+from .runs import JudgedDocument as JudgedDocument
+from .runs import Run as Run
+from .runs import TaskSummary as TaskSummary
+from .steps import Hop as Hop
+from .steps import StepEvidence as StepEvidence
+from .steps import TrajectoryPoint as TrajectoryPoint
+from .steps import TriedAlternative as TriedAlternative
 
 OutputType: TypeAlias = Literal["multiple_choice", "loglikelihood", "generate_until"]
 
@@ -130,48 +137,6 @@ class MarginTerm:
 
 
 @dataclass(frozen=True)
-class TrajectoryPoint:
-    """How much a prefix of the response favours the gold answer: ``value`` = log p(gold) − log p(what was answered), in nats.
-
-    Both follow the prompt, the first ``place`` ids of the response and the task's answer cue. ``text`` is what the response says
-    between the point before and this one.
-    """
-
-    place: int
-    value: float
-    text: str
-
-
-@dataclass(frozen=True)
-class TriedAlternative:
-    """``ids`` put at ``place`` of the response and gone on with; ``right``: the task's metric accepts what came of it."""
-
-    place: int
-    ids: tuple[int, ...]
-    text: str
-    right: bool
-
-
-@dataclass(frozen=True)
-class StepEvidence:
-    """What speaks for a step as the one that sent the answer wrong (method.md, 5)."""
-
-    #: What was put between each prefix and the two answers.
-    cue: str = ""
-    points: tuple[TrajectoryPoint, ...] = ()
-    #: Nats by which the trajectory falls for good at the step.
-    fall: float | None = None
-    trials: tuple[TriedAlternative, ...] = ()
-    #: Continuations drawn from either side of the step, how many came out right, and Fisher's exact p (one-sided).
-    drawn: int = 0
-    right_with: int = 0
-    right_without: int = 0
-    p_value: float | None = None
-    #: Tokens that went through the model, over those of prompt and response.
-    forwards: float | None = None
-
-
-@dataclass(frozen=True)
 class Contrast:
     """The pair of tokens that a strategy found: explained at the last of ``input_ids``.
 
@@ -276,6 +241,11 @@ class Check:
     control_turned: float | None = None
     #: What was changed, for a reader: the words masked, the heads ablated.
     detail: str = ""
+    #: Random places drawn, and how many of them turned the answer.
+    draws: int = 0
+    turned_draws: int = 0
+    #: Probability that a random place turns this failure, by these draws and the task's earlier ones; None: not known.
+    chance: float | None = None
 
 
 @dataclass(frozen=True)
@@ -319,6 +289,8 @@ class Explanation:
     blocks: Sequence[BlockFigures] = ()
     checks: Sequence[Check] = ()
     segments: Sequence[SegmentSum] = ()
+    #: Tokens of the model's own output that relevance was followed through, one after the other.
+    hops: Sequence[Hop] = ()
     label: str | None = None
     pattern: str | None = None
     #: One sentence with the figures that decided the label.
@@ -344,62 +316,6 @@ class Explained:
     status: str
     reason: str = ""
     budget: Mapping[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Run:
-    """One evaluation of one model, explained under one rule and objective. Running the same again continues the same run."""
-
-    run_id: str
-    model: str
-    model_args: Mapping[str, Any]
-    dtype: str
-    parameters: int
-    rule: str
-    objective: str
-    versions: Mapping[str, str]
-    #: Few-shot count, chat template, system instruction, generation arguments, seeds.
-    settings: Mapping[str, Any] = field(default_factory=dict)
-    #: ``evaluation``; ``samples``: of answers logged elsewhere; ``compare``, ``replay``: of another run's failures.
-    kind: str = "evaluation"
-
-
-@dataclass(frozen=True)
-class TaskSummary:
-    """What one task of a run came to, per filter. ``score`` is the mean of the deciding metric over its documents."""
-
-    run_id: str
-    task: str
-    metric: str
-    filter: str
-    documents: int
-    failures: int
-    score: float | None
-    #: Why nothing of this task can be attributed (a perplexity, say); empty otherwise.
-    not_attributable: str = ""
-    #: Documents that this evaluation found right, under the filter that decides: stored as failures, they are none any more.
-    right: Sequence[int] = ()
-    #: Whether this filter is the one whose failures are explained: of several, one.
-    decides: bool = True
-
-
-@dataclass(frozen=True)
-class JudgedDocument:
-    """An evaluated document under one filter. ``value`` and ``right`` are None where the metric says nothing of it.
-
-    ``doc_digest`` tells the document from another of the same index. ``response`` is the generated response where the task
-    accepted it under the filter that decides, else None.
-    """
-
-    run_id: str
-    task: str
-    filter: str
-    doc_id: int
-    doc_digest: str
-    metric: str
-    value: float | None
-    right: bool | None
-    response: str | None = None
 
 
 def failure_id(run: str, task: str, filter_name: str, doc_id: int, doc: Mapping[str, Any], prompt: str) -> str:

@@ -21,6 +21,9 @@ PREFIX = "attrib_"
 #: Commas separate model arguments, colons and slashes are part of paths, URLs and model names: lists are joined by "+".
 LIST_SEPARATOR = "+"
 
+#: Bytes of one name in a path, on the file systems there are.
+LONGEST_NAME = 255
+
 Rule = Literal["attnlrp", "cplrp", "gradient", "integrated_gradients", "random"]
 Objective = Literal["logit_diff", "max_logit", "topk_avg", "demean", "sequence"]
 Memory = Literal["auto", "graph", "blockwise", "offload"]
@@ -45,11 +48,22 @@ def _no_boolean(value: Any) -> Any:
     return value
 
 
+def _usable_path(value: Any) -> Any:
+    """What no file system takes is refused here, before anything is loaded."""
+    text = str(value)
+    if "\0" in text:
+        raise ValueError("a path holds no NUL character")
+    if any(len(part.encode("utf-8", "surrogatepass")) > LONGEST_NAME for part in Path(text).parts):
+        raise ValueError(f"the name of a file or folder has at most {LONGEST_NAME} bytes")
+    return value
+
+
 def _switch(value: Any) -> Any:
     """``on`` and ``off`` are truth values in YAML."""
     return {True: "on", False: "off"}.get(value, value) if isinstance(value, bool) else value
 
 
+File = Annotated[Path, BeforeValidator(_usable_path)]
 Names = Annotated[tuple[str, ...], BeforeValidator(_split)]
 Kinds = Annotated[tuple[str, ...], BeforeValidator(_split), BeforeValidator(_switch)]
 Count = Annotated[int, BeforeValidator(_no_boolean), Field(ge=0)]
@@ -65,7 +79,7 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    db: Path = Field(Path("attributions.duckdb"), description="the database that is written and resumed from")
+    db: File = Field(Path("attributions.duckdb"), description="the database that is written and resumed from")
     rule: Rule = Field("attnlrp", description="how relevance is propagated; the last three are baselines")
     objective: Objective = Field("logit_diff", description="the scalar that is explained")
     contrast: Names = Field((), description="strategies for generated answers, in order; empty: the profile's order")
@@ -76,8 +90,8 @@ class Settings(BaseModel):
     )
     memory: Memory = Field("auto", description="how the backward pass is kept in memory")
     batch_size: Annotated[Positive | None, _word_means_none("auto")] = Field(None, description="pairs explained at once")
-    profiles: Path | None = Field(None, description="a folder of task profiles that come before the built-in ones")
-    report: Path | None = Field(None, description="a folder: write the report there at the end")
+    profiles: File | None = Field(None, description="a folder of task profiles that come before the built-in ones")
+    report: File | None = Field(None, description="a folder: write the report there at the end")
     metric: Text | None = Field(None, description="the metric that decides what is wrong, where a task has it")
     filter: Text | None = Field(None, description="the filter that decides, where a task has it")
     artefacts: Kinds = Field(
@@ -97,10 +111,10 @@ class Settings(BaseModel):
     target: Literal["answer", "thinking"] | None = Field(
         None, description="part of a thinking model's response in which the pair is searched; none: as the profile says"
     )
-    reference: Text | None = Field(
+    reference: Annotated[Text, BeforeValidator(_usable_path)] | None = Field(
         None, description="right answers to compare with: a samples file, run: and a run_id's beginning, or a model"
     )
-    annotations: Path | None = Field(None, description="a CSV of pairs that a person marked")
+    annotations: File | None = Field(None, description="a CSV of pairs that a person marked")
     rollouts: Count = Field(64, description="rollouts that strategy rollout may spend on one failure")
     rollout_seconds: Count = Field(60, description="seconds that strategy rollout may spend on one failure")
     judge_url: str | None = Field(None, description="an OpenAI-compatible endpoint; nothing leaves the machine without it")
@@ -173,17 +187,26 @@ def _read(path: Path) -> dict[str, Any]:
     """The arguments in a YAML file, all with their prefix (the file may leave it out)."""
     try:
         loaded = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ArgumentError(f"attrib_config={str(path)!r} cannot be read: {error}") from None
+    except RecursionError:
+        raise ArgumentError(f"attrib_config={_shown(path)} cannot be read: it is nested too deeply") from None
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        reason = " ".join(str(getattr(error, "strerror", None) or error).split())
+        raise ArgumentError(f"attrib_config={_shown(path)} cannot be read: {reason}") from None
     if loaded is None:
         return {}
     if not isinstance(loaded, dict):
-        raise ArgumentError(f"attrib_config={str(path)!r} holds a {type(loaded).__name__}; a mapping of arguments is needed.")
+        raise ArgumentError(f"attrib_config={_shown(path)} holds a {type(loaded).__name__}; a mapping of arguments is needed.")
     named = {key if str(key).startswith(PREFIX) else f"{PREFIX}{key}": value for key, value in loaded.items()}
     _refuse_unknown({name: None for name in named if name != PREFIX + "config"}, str(path))
     if PREFIX + "config" in named:
         raise ArgumentError(f"{path} names another attrib_config; one file holds all.")
     return named
+
+
+def _shown(value: Any) -> str:
+    """A value for a message: on one line, and not without end."""
+    text = repr(str(value) if isinstance(value, Path) else value)
+    return text if len(text) <= 120 else f"{text[:80]}…{text[-30:]}"
 
 
 def _explain(error: ValidationError) -> str:
@@ -193,5 +216,5 @@ def _explain(error: ValidationError) -> str:
         name = str(finding["loc"][0])
         field = Settings.model_fields[name]
         message = finding["msg"].removeprefix("Value error, ").replace("Input should", "it should")
-        lines.append(f"{PREFIX}{name}={finding['input']!r}: {message} ({PREFIX}{name}: {field.description}).")
+        lines.append(f"{PREFIX}{name}={_shown(finding['input'])}: {message} ({PREFIX}{name}: {field.description}).")
     return " ".join(dict.fromkeys(lines))

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, TypeAlias
 
-from ..evaluation.failures import answer_of, as_text, gold_texts
+from ..evaluation.failures import answer_of, as_text
+from ..evaluation.gold import gold_texts
 from ..evaluation.judgement import Judgement
 from ..evaluation.metric import Criterion
 from ..evaluation.task import Document, EvaluatedTask, Request

@@ -103,7 +103,7 @@ class Retrial:
         task, document, name = case.task, case.document, case.criterion.filter
         try:
             found = list(answers) if filtered else task.refilter(document, name, answers)
-            metrics = None if found is None else task.score(document, found)
+            metrics = None if found is None else task.score(document, name, found)
         except Exception as error:
             # A task's scorer may stumble over text it never saw: no verdict.
             log.debug("%s, document %s: a changed answer could not be scored (%s)", task.name, document.doc_id, error)

@@ -13,7 +13,7 @@ from ..artefacts.tools import Tools
 from ..charges import LedgerRow
 from ..errors import ArgumentError, SamplesError
 from ..evaluation.metric import asked_for
-from ..evaluation.samples import read_samples, read_tasks
+from ..evaluation.samples import read_tasks
 from ..explain.collect import judge_tasks, summaries_of
 from ..explain.examine import Examiner
 from ..prompt.profiles import load_profiles, profile_for
@@ -22,7 +22,7 @@ from ..settings import Settings
 from ..store.database import Store
 from ..store.load import find_run
 from . import rows as tables
-from .attribute import logged_better
+from .attribute import logged_evaluation
 
 #: Columns of a row for a program, and of a task's table for a person.
 FIELDS = tuple(one.name for one in fields(LedgerRow))
@@ -76,8 +76,7 @@ def samples_ledger(
     from ..harness.seam import metric_directions
 
     settings = settings or Settings.from_arguments({})
-    read = read_samples(samples, task)
-    given = {"results": {}, "samples": read, "higher_is_better": logged_better(samples, task)}
+    given, _ = logged_evaluation(samples, task)
     tasks, problems = with_definitions(read_tasks(given, None, metric_directions()), include_path)
     profiles = load_profiles(settings.profiles)
     chosen = {one.name: asked_for(profile_for(one.name, profiles), settings.metric, settings.filter) for one in tasks}

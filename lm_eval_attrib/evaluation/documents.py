@@ -7,8 +7,9 @@ from typing import Any
 
 from ..records import JudgedDocument, digest
 from ..store.json_text import as_json
+from .failures import answer_of
 from .judgement import JudgedTask
-from .task import Document, Request
+from .task import Document, EvaluatedTask, Request
 
 
 def document_digest(doc: Mapping[str, Any]) -> str:
@@ -44,6 +45,17 @@ def requests_identity(documents: Sequence[Document]) -> dict[int, str]:
         )
         for one in documents
     }
+
+
+def answers_identity(task: EvaluatedTask) -> str:
+    """A digest of what was answered to which document of a task: the same for a task and for the samples of it."""
+    answers = {one.doc_id: list(map(_answers, one.requests)) for one in task.documents}
+    return digest("answers", task.name, sorted(answers.items()))
+
+
+def _answers(request: Request) -> list[Any]:
+    scored = answer_of(request.responses)
+    return [request.kind, *request.arguments[:1], *(map(str, request.responses) if scored is None else scored)]
 
 
 def _accepted(document: Document) -> str | None:

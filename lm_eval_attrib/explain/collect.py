@@ -14,6 +14,7 @@ from ..evaluation.task import Document, EvaluatedTask
 from ..prompt.profiles import TaskProfile, load_profiles, profile_for
 from ..records import Failure, Run, TaskSummary, digest
 from ..settings import Settings
+from .announce import announce
 from .evaluated import Evaluated
 from .examine import AnsweringHost, examiner_of
 from .host import Host, gather
@@ -61,6 +62,7 @@ def explain_tasks(
     posed = {"tasks": _posed(lm, tasks, chosen), **evaluation}
     run = run_of(lm.model, lm.arguments, lm.settings, posed, weights, kind)
     judged, counts = judge_tasks(lm, tasks, chosen)
+    announce(judged, lm.rank)
     scorer = TaskScorer()
     summaries = summaries_of(lm, run, judged, counts)
     evaluated = Evaluated(

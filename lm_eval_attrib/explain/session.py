@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import torch
+
 from ..charges import Artefact
 from ..contrast import read_annotations
 from ..contrast.resources import open_resources
@@ -54,9 +56,11 @@ def explain_run(lm: Host, evaluated: Evaluated, settings: Settings) -> ExplainRe
     session = Session(lm, evaluated, settings)
     if settings.limit == 0:
         return session.report()
-    for step in (session.begin, session.explain, session.end):
-        with session.outcome.keeping(session.progress):
-            step()
+    # The caller may evaluate where nothing is differentiated.
+    with torch.inference_mode(False), torch.enable_grad():
+        for step in (session.begin, session.explain, session.end):
+            with session.outcome.keeping(session.progress):
+                step()
     return session.report()
 
 

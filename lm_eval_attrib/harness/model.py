@@ -19,16 +19,13 @@ from lm_eval.models.utils import normalize_gen_kwargs
 
 from .. import plugin
 from ..errors import ArgumentError, NotDecoderOnly, SeamError
-from ..evaluation.samples import read_tasks
-from ..explain.collect import explain_tasks
 from ..explain.preflight import preflight
 from ..prompt.ends import end_tokens
 from ..records import Continuation
 from ..settings import PREFIX, Settings
-from .observed_task import ObservedTask
-from .rebuilt_task import with_definitions
+from .aftermath import explain_evaluation, explain_samples
 from .scored_ids import Generated, Ids, Interned, ObservingHook, ScoredIds, response_ids, stop_after
-from .seam import metric_directions, unwatch, watch
+from .seam import unwatch, watch
 from .weights import weights_identity
 
 if TYPE_CHECKING:
@@ -56,10 +53,13 @@ class AttribHFLM(HFLM):  # type: ignore[misc]
         #: What the model was made with, without ``attrib_*`` and what is said by default anyway: part of a run's identity.
         self.arguments: dict[str, Any] = {"pretrained": pretrained, **_unlike_defaults(arguments)}
         self.scored: ScoredIds | None = None
+        #: What has been explained, by a digest of a task's answers.
+        self.reports: dict[str, ExplainReport] = {}
         self._probe: list[tuple[Any, Ids, Ids]] | None = None
         self._prompts, self._responses = Interned(), Interned()
         preflight(self.settings, int(os.environ.get("RANK", "0")))  # before the weights are loaded
-        super().__init__(pretrained, **arguments)
+        with torch.inference_mode(False):  # weights made inside of it could never be differentiated through
+            super().__init__(pretrained, **arguments)
         if self.settings.limit == 0:
             return
         if arguments.get("tp_plan") is not None:
@@ -71,7 +71,7 @@ class AttribHFLM(HFLM):  # type: ignore[misc]
 
     def _watch(self) -> None:
         try:
-            watch(self, _on_evaluated)
+            watch(self, explain_evaluation)
         except SeamError as error:
             log.warning("%s The evaluation goes on without attribution: hand its samples to lm.explain(samples).", error)
 
@@ -237,7 +237,8 @@ class AttribHFLM(HFLM):  # type: ignore[misc]
     def explain(self, samples: Mapping[str, Any], origin: str = "") -> ExplainReport:
         """Explain the failures of an evaluation that ran elsewhere.
 
-        For whoever called an ``evaluate`` that was imported before the model was made, or has a loop of their own.
+        For whoever called an ``evaluate`` that was imported before the model was made, or has a loop of their own. Samples of
+        an evaluation that has been explained are not stored again: its report is returned.
 
         Args:
             samples: What ``evaluate(…, log_samples=True)`` returned, or its ``samples``: task → list of samples.
@@ -247,15 +248,12 @@ class AttribHFLM(HFLM):  # type: ignore[misc]
             SamplesError: something in it is not a sample; the message says which.
             AttribError: nothing could be explained; see :mod:`.errors`.
         """
-        tasks, problems = with_definitions(read_tasks(samples, self.apply_chat_template, metric_directions()))
-        for task, problem in problems.items():
-            log.info("Other answers to %s cannot be scored: %s.", task, problem)
-        return explain_tasks(self, tasks, {"source": "samples", "origin": origin}, "samples")
+        return explain_samples(self, samples, origin)
 
     @contextmanager
     def watched(self) -> Iterator[AttribHFLM]:
         """Have the next evaluation inside the ``with`` explained too (making the model arranges that for the first one)."""
-        watch(self, _on_evaluated)
+        watch(self, explain_evaluation)
         try:
             yield self
         finally:
@@ -265,29 +263,6 @@ class AttribHFLM(HFLM):  # type: ignore[misc]
 def _unlike_defaults(arguments: Mapping[str, Any]) -> dict[str, Any]:
     known = inspect.signature(HFLM.__init__).parameters
     return {name: value for name, value in arguments.items() if name not in known or known[name].default != value}
-
-
-def _on_evaluated(lm: AttribHFLM, observed: Sequence[ObservedTask], arguments: Mapping[str, Any]) -> None:
-    """Have what failed in an evaluation of ``lm`` explained."""
-    try:
-        if lm.explains():
-            for one in observed:
-                one.read()
-            explain_tasks(lm, observed, _evaluation_settings(arguments))
-    finally:
-        if lm.scored is not None:
-            lm.scored.clear()
-
-
-def _evaluation_settings(arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """What of the evaluation's settings decides prompts and responses (see :func:`~..explain.run_identity.run_of`)."""
-    template = arguments.get("apply_chat_template") or False
-    return {
-        "system_instruction": arguments.get("system_instruction"),
-        "apply_chat_template": template,
-        # Without a chat template there are no turns; simple_evaluate and the command line have other defaults.
-        "fewshot_as_multiturn": bool(template and arguments.get("fewshot_as_multiturn", False)),
-    }
 
 
 def load_model(model_args: str, *, database: Path | None = None, device: str | None = None) -> AttribHFLM:

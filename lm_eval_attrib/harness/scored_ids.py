@@ -84,6 +84,12 @@ class ScoredIds:
         known = self._generated.get(generation_key(context, arguments), [])
         return next((one for one in known if one.text == response), None)
 
+    def knows(self, kind: str, arguments: Sequence[Any], responses: Sequence[Any]) -> bool:
+        """Whether the model was asked this here, and gave these responses."""
+        if kind == "loglikelihood":
+            return (arguments[0], arguments[1]) in self._pairs
+        return all(self.generation(arguments[0], arguments[1], response) is not None for response in responses)
+
     def _shared(self, prompt: Ids) -> Ids:
         kept = array("i", prompt)
         if kept != self._last:

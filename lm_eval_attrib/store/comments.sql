@@ -195,7 +195,7 @@ COMMENT ON COLUMN contrasts."target_probability" IS 'of the softmax, likewise';
 COMMENT ON COLUMN contrasts."contrast_probability" IS 'of the softmax, likewise';
 COMMENT ON COLUMN contrasts."clean" IS 'the pair exists and Δℓ > 1; NULL if it was not computed';
 COMMENT ON COLUMN contrasts."unclean" IS 'why it is not clean; empty when it is';
-COMMENT ON COLUMN contrasts."completeness_gap" IS 'abs(Σ R − Δℓ) / max(abs(Δℓ), Σ abs(R))';
+COMMENT ON COLUMN contrasts."completeness_gap" IS 'abs(Σ R − Δℓ) / abs(Δℓ): the part of Δℓ that the relevances miss';
 COMMENT ON COLUMN contrasts."prompt_tokens" IS 'leading ids of input_ids that are prompt; the rest is the answer so far';
 COMMENT ON COLUMN contrasts."input_ids" IS 'the ids that the model saw, up to position';
 COMMENT ON COLUMN contrasts."target_ids" IS 'objective sequence: the wrong continuation''s ids, from where the two part (at least its last)';
@@ -208,7 +208,7 @@ COMMENT ON COLUMN contrasts."share" IS 'the part of the margin that the explaine
 COMMENT ON COLUMN contrasts."margin_reproduced" IS 'the margin as the explained model computes it from the continuations'' tokens';
 COMMENT ON COLUMN contrasts."pooled" IS 'the metric compares probability mass: each side''s texts are summed as probabilities';
 COMMENT ON COLUMN contrasts."terms_after" IS 'leading ids of input_ids that the texts of margin_terms follow';
-COMMENT ON COLUMN contrasts."telling" IS 'clean, at least half of the margin, and (generated) proved; NULL if it was not computed';
+COMMENT ON COLUMN contrasts."telling" IS 'clean, at least half of the margin, and (generated) proved';
 
 COMMENT ON VIEW margin_terms IS 'The texts whose log-probabilities make up a margin, a row each.';
 COMMENT ON COLUMN margin_terms."failure_id" IS 'the failure';
@@ -217,11 +217,9 @@ COMMENT ON COLUMN margin_terms."side" IS 'target (what was chosen) or contrast (
 COMMENT ON COLUMN margin_terms."choice" IS 'index of the choice';
 COMMENT ON COLUMN margin_terms."detached" IS 'scored without the prompt (mutual information)';
 COMMENT ON COLUMN margin_terms."scored" IS 'how many of its last tokens count; those before are context of its own';
-COMMENT ON COLUMN margin_terms."weight" IS 'nats of the margin a nat of log-probability; weight * list_sum(logprobs) over all terms (not pooled) makes up margin * unit';
-COMMENT ON COLUMN margin_terms."token_ids" IS 'its own ids, after the first contrasts.terms_after of the prompt';
-COMMENT ON COLUMN margin_terms."tokens" IS 'their texts';
-COMMENT ON COLUMN margin_terms."logprobs" IS 'of the scored tokens, nats; empty where no model was at hand';
-COMMENT ON COLUMN margin_terms."relevance" IS 'of its own tokens at the input embeddings; empty unless the margin itself is explained';
+COMMENT ON COLUMN margin_terms."weight" IS 'nats of the margin a nat of log-probability';
+COMMENT ON COLUMN margin_terms."logprob" IS 'sum over the scored tokens, nats';
+COMMENT ON COLUMN margin_terms."carried" IS 'what it adds to the margin, nats; over all terms (not pooled) these make up margin × unit';
 
 COMMENT ON VIEW margin_tokens IS 'The own tokens of these texts, a row each: the split of the margin by token.';
 COMMENT ON COLUMN margin_tokens."failure_id" IS 'the failure';
@@ -244,6 +242,7 @@ COMMENT ON COLUMN tokens."segment" IS 'the part of the prompt that it belongs to
 COMMENT ON COLUMN tokens."special" IS 'BOS and the like: left out of the normalisation and of every ranking';
 COMMENT ON COLUMN tokens."relevance" IS 'at the input embeddings';
 COMMENT ON COLUMN tokens."relevance_norm" IS 'divided by the largest absolute relevance of a token that is not special';
+COMMENT ON COLUMN tokens."chained" IS 'relevance once it was followed through the model''s own output (hops): on the prompt alone, with the same sum; NULL without hops';
 
 COMMENT ON VIEW top_tokens IS 'The tokens that are not special, ranked.';
 COMMENT ON COLUMN top_tokens."failure_id" IS 'the failure';
@@ -313,6 +312,9 @@ COMMENT ON COLUMN checks."delta_after" IS 'Δℓ with it';
 COMMENT ON COLUMN checks."turned" IS 'delta_after ≤ 0: the model prefers the right token';
 COMMENT ON COLUMN checks."control" IS 'mean Δℓ after the same on random places; NULL without a control';
 COMMENT ON COLUMN checks."control_turned" IS 'share of random places that turned it too';
+COMMENT ON COLUMN checks."draws" IS 'random places drawn';
+COMMENT ON COLUMN checks."turned_draws" IS 'how many of them turned it too';
+COMMENT ON COLUMN checks."chance" IS 'probability that a random place turns this failure, by these draws and the task''s earlier ones';
 COMMENT ON COLUMN checks."detail" IS 'what was changed, for a reader';
 
 COMMENT ON VIEW segments IS 'Relevance by part of the prompt: what models and checkpoints are compared by.';
@@ -321,3 +323,48 @@ COMMENT ON COLUMN segments."segment" IS 'instruction, few-shot, query (by docume
 COMMENT ON COLUMN segments."tokens" IS 'how many it has';
 COMMENT ON COLUMN segments."relevance" IS 'sum over its tokens';
 COMMENT ON COLUMN segments."relevance_norm" IS 'sum of their normalised relevance';
+
+COMMENT ON VIEW hops IS 'Chains: tokens of the model''s own output that held relevance and were explained in turn, where they were written.';
+COMMENT ON COLUMN hops."failure_id" IS 'the failure';
+COMMENT ON COLUMN hops."hop" IS 'from 1, at most 3';
+COMMENT ON COLUMN hops."position" IS 'of the token that was followed';
+COMMENT ON COLUMN hops."token_id" IS 'its id';
+COMMENT ON COLUMN hops."token" IS 'its text';
+COMMENT ON COLUMN hops."contrast_id" IS 'what it was explained against: the pair''s contrast where it is the copied target; NULL under max_logit';
+COMMENT ON COLUMN hops."objective" IS 'the explained scalar';
+COMMENT ON COLUMN hops."relevance" IS 'what it held, and gave away to the tokens that it was written from, in proportion to their positive relevance';
+COMMENT ON COLUMN hops."delta" IS 'the value of the explained scalar';
+COMMENT ON COLUMN hops."rank" IS 'of the token among all where it was written';
+COMMENT ON COLUMN hops."completeness_gap" IS 'as in contrasts';
+COMMENT ON COLUMN hops."top_position" IS 'where most of it went';
+COMMENT ON COLUMN hops."top_token" IS 'the token there';
+COMMENT ON COLUMN hops."top_share" IS 'the share that went there';
+COMMENT ON COLUMN hops."delta_before" IS 'logit of the token less that of its contrast or best rival';
+COMMENT ON COLUMN hops."delta_after" IS 'the same with the top token masked';
+COMMENT ON COLUMN hops."turned" IS 'delta_after ≤ 0: without the top token it would not have been written';
+
+COMMENT ON VIEW steps IS 'Where a chain of thought first went wrong (strategy step): the evidence, a row a failure.';
+COMMENT ON COLUMN steps."failure_id" IS 'the failure';
+COMMENT ON COLUMN steps."cue" IS 'what was put between a beginning of the response and the two answers';
+COMMENT ON COLUMN steps."fall" IS 'nats by which the trajectory falls for good over the step';
+COMMENT ON COLUMN steps."tried" IS 'alternatives that were put in and gone on with, greedily';
+COMMENT ON COLUMN steps."turned" IS 'of these, those after which the task''s metric accepted the answer';
+COMMENT ON COLUMN steps."drawn" IS 'continuations drawn from each side of the step; 0: the budget did not allow it';
+COMMENT ON COLUMN steps."right_with" IS 'of those after the alternative, how many are right';
+COMMENT ON COLUMN steps."right_without" IS 'of those after what the response says, how many are right';
+COMMENT ON COLUMN steps."p_value" IS 'Fisher''s exact test, one-sided: how often chance alone gives such a difference; NULL where none were drawn';
+COMMENT ON COLUMN steps."forwards" IS 'the cost: tokens that went through the model over those of prompt and response';
+
+COMMENT ON VIEW trajectory IS 'How much each beginning of a response favours the gold answer.';
+COMMENT ON COLUMN trajectory."failure_id" IS 'the failure';
+COMMENT ON COLUMN trajectory."place" IS 'how many of the response''s tokens the beginning holds';
+COMMENT ON COLUMN trajectory."text" IS 'what the response says since the place before';
+COMMENT ON COLUMN trajectory."value" IS 'log p of the gold answer less that of the answer given, both after the beginning and the cue, nats';
+
+COMMENT ON VIEW trials IS 'Alternatives that were tried in a response.';
+COMMENT ON COLUMN trials."failure_id" IS 'the failure';
+COMMENT ON COLUMN trials."trial" IS 'from 0';
+COMMENT ON COLUMN trials."place" IS 'how many of the response''s tokens stand before it';
+COMMENT ON COLUMN trials."token_ids" IS 'what was put there';
+COMMENT ON COLUMN trials."text" IS 'that, and what followed';
+COMMENT ON COLUMN trials."right" IS 'the task''s metric accepts the answer';

@@ -24,14 +24,14 @@ def prepare(path: Path, *, read_only: bool) -> None:
     """
     refuse = NotADatabase if read_only else NotWritable
     verb = "read" if read_only else "written"
+    if "\0" in str(path):
+        raise refuse(f"{short(path)} cannot be {verb}: no path holds a NUL character")
     try:
         found = path.stat() if os.path.lexists(path) else None
     except OSError as error:
         if error.errno != errno.ENOENT:  # a link to nothing yet is a new file
             raise refuse(f"{short(path)} cannot be {verb}: {error.strerror}") from error
         found = None
-    except ValueError as error:  # NUL within it
-        raise refuse(f"{short(path)} cannot be {verb}: no path holds a NUL character") from error
     if found is not None and stat.S_ISDIR(found.st_mode):
         raise NotWritable(f"{path} is a folder; name a file in it, {path / 'attributions.duckdb'} say")
     if found is not None and not stat.S_ISREG(found.st_mode):

@@ -38,6 +38,10 @@ ORDER = {
     "graph_figures": "layer",
     "checks": '"check", amount',
     "segments": "segment",
+    "hops": "hop",
+    "steps": "failure_id",
+    "trajectory": "place",
+    "trials": "trial",
     "top_tokens": "rank",
 }
 

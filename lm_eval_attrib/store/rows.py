@@ -21,6 +21,7 @@ from .clean_text import unicode_texts
 from .json_text import as_json
 from .layout import LAYOUT, STAGES
 from .pair_columns import continuation_columns, contrast_columns, term_columns
+from .step_columns import evidence_columns, hop_columns
 
 #: Column name → its values.
 Columns: TypeAlias = "Mapping[str, Column | Sequence[Any]]"
@@ -39,6 +40,10 @@ def rows_of(explanation: Explanation) -> dict[str, Columns]:
         found["contrasts"] = contrast_columns(explanation.contrast, explanation)
         if explanation.contrast.terms:
             found["margin_terms"] = term_columns(explanation.contrast.terms, explanation.term_tokens)
+        if explanation.contrast.evidence is not None:
+            found |= evidence_columns(explanation.contrast.evidence)
+    if explanation.hops:
+        found["hops"] = hop_columns(explanation.hops)
     tokens = explanation.tokens
     if tokens is not None:
         found["tokens"] = {
@@ -49,6 +54,7 @@ def rows_of(explanation: Explanation) -> dict[str, Columns]:
             "special": tokens.special,
             "relevance": tokens.relevance,
             "relevance_norm": tokens.relevance_norm,
+            "chained": tokens.chained if len(tokens.chained) else [None] * len(tokens.ids),
         }
     if len(explanation.layers):
         found["layers"] = _layers(explanation.layers)

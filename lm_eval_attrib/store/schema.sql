@@ -8,7 +8,7 @@
 --
 -- Versions, newest first (the number is VERSION in database.py, which writes it into base.schema_version):
 --   3  explanations are kept by content and shared by runs; documents, choices, kind, decides, seconds by stage, comments;
---      the margin of choices, and the texts that make it up
+--      the margin of choices, and the texts that make it up; steps with their trajectory and trials, hops
 --      changes tried on failures, charges, the ledger of a task
 --   2  accepted: generated responses that are right
 --   1  the first
@@ -197,8 +197,7 @@ CREATE TABLE base.contrasts (
     share DOUBLE,
     margin_reproduced DOUBLE,
     pooled BOOLEAN NOT NULL,
-    terms_after INTEGER NOT NULL,
-    telling BOOLEAN  -- clean, at least half of the margin, and (generated) proved
+    terms_after INTEGER NOT NULL
 );
 
 -- The texts whose log-probabilities make up a margin; the lists have a value a token (logprobs: a scored token).
@@ -224,7 +223,8 @@ CREATE TABLE base.tokens (
     segment VARCHAR,
     special BOOLEAN NOT NULL,
     relevance FLOAT,
-    relevance_norm FLOAT
+    relevance_norm FLOAT,
+    chained FLOAT
 );
 
 -- In layers and nodes, layer -1 is the embeddings and l the output of decoder block l (from 0).
@@ -273,11 +273,58 @@ CREATE TABLE base.checks (
     turned BOOLEAN NOT NULL,
     control DOUBLE,
     control_turned DOUBLE,
+    draws INTEGER NOT NULL,
+    turned_draws INTEGER NOT NULL,
+    chance DOUBLE,
     detail VARCHAR NOT NULL
 );
 
 CREATE TABLE base.segments (
     key BIGINT NOT NULL, segment VARCHAR NOT NULL, tokens INTEGER NOT NULL, relevance DOUBLE, relevance_norm DOUBLE
+);
+
+-- Tokens of the model's own output that relevance was followed through, the first hop first.
+CREATE TABLE base.hops (
+    key BIGINT NOT NULL,
+    hop INTEGER NOT NULL,
+    position INTEGER NOT NULL,
+    token_id INTEGER NOT NULL,
+    token VARCHAR NOT NULL,
+    contrast_id INTEGER,
+    objective VARCHAR NOT NULL,
+    relevance DOUBLE,
+    delta DOUBLE,
+    rank INTEGER NOT NULL,
+    completeness_gap DOUBLE,
+    top_position INTEGER NOT NULL,
+    top_token VARCHAR NOT NULL,
+    top_share DOUBLE,
+    delta_before DOUBLE,
+    delta_after DOUBLE,
+    turned BOOLEAN
+);
+
+-- The evidence for the step of a response that sent its answer wrong; its trajectory; what was tried there.
+CREATE TABLE base.steps (
+    key BIGINT NOT NULL,
+    cue VARCHAR NOT NULL,
+    fall DOUBLE,
+    tried INTEGER NOT NULL,
+    turned INTEGER NOT NULL,
+    drawn INTEGER NOT NULL,
+    right_with INTEGER NOT NULL,
+    right_without INTEGER NOT NULL,
+    p_value DOUBLE,
+    forwards DOUBLE
+);
+CREATE TABLE base.trajectory (key BIGINT NOT NULL, place INTEGER NOT NULL, text VARCHAR NOT NULL, value DOUBLE);
+CREATE TABLE base.trials (
+    key BIGINT NOT NULL,
+    trial INTEGER NOT NULL,
+    place INTEGER NOT NULL,
+    token_ids INTEGER[] NOT NULL,
+    text VARCHAR NOT NULL,
+    "right" BOOLEAN NOT NULL
 );
 
 -- Flushes of other processes that were merged: merging a folder again adds nothing.
@@ -373,19 +420,11 @@ SELECT
 FROM base.continuations AS t JOIN base.failures AS f ON t.key = f.key
 WHERE f.output_type = 'multiple_choice';
 
--- Telling: clean, at least half of the margin, and (generated) its place passed a trial.
 CREATE VIEW contrasts AS
-SELECT
-    f.failure_id, t.* EXCLUDE (key),
-    t.clean AND coalesce(t.share >= 0.5, true) AND (t.proved OR f.output_type <> 'generate_until') AS telling
-FROM base.contrasts AS t JOIN base.failures AS f ON t.key = f.explanation;
+SELECT f.failure_id, t.* EXCLUDE (key) FROM base.contrasts AS t JOIN base.failures AS f ON t.key = f.explanation;
 
 CREATE VIEW margin_terms AS
-SELECT
-    f.failure_id, t.term, t.side, t.choice, t.detached, t.scored, t.weight,
-    CASE WHEN len(t.logprobs) > 0 THEN list_sum(t.logprobs) END AS logprob,
-    CASE WHEN len(t.logprobs) > 0 THEN t.weight * list_sum(t.logprobs) END AS carried
-FROM base.margin_terms AS t JOIN base.failures AS f ON t.key = f.explanation;
+SELECT f.failure_id, t.* EXCLUDE (key) FROM base.margin_terms AS t JOIN base.failures AS f ON t.key = f.explanation;
 
 -- logprobs belong to the last `scored` tokens; those before are the text's own context, which nothing scores.
 CREATE VIEW margin_tokens AS
@@ -425,6 +464,18 @@ SELECT f.failure_id, t.* EXCLUDE (key) FROM base.checks AS t JOIN base.failures 
 
 CREATE VIEW segments AS
 SELECT f.failure_id, t.* EXCLUDE (key) FROM base.segments AS t JOIN base.failures AS f ON t.key = f.explanation;
+
+CREATE VIEW hops AS
+SELECT f.failure_id, t.* EXCLUDE (key) FROM base.hops AS t JOIN base.failures AS f ON t.key = f.explanation;
+
+CREATE VIEW steps AS
+SELECT f.failure_id, t.* EXCLUDE (key) FROM base.steps AS t JOIN base.failures AS f ON t.key = f.explanation;
+
+CREATE VIEW trajectory AS
+SELECT f.failure_id, t.* EXCLUDE (key) FROM base.trajectory AS t JOIN base.failures AS f ON t.key = f.explanation;
+
+CREATE VIEW trials AS
+SELECT f.failure_id, t.* EXCLUDE (key) FROM base.trials AS t JOIN base.failures AS f ON t.key = f.explanation;
 
 -- Tokens that are not special, ranked within their failure by absolute relevance (rank 1 the largest).
 CREATE VIEW top_tokens AS

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -117,7 +118,7 @@ class Builder:
         if not seen.reach_after:
             return [[_by_head(call, at)] for call, at in zip(seen.calls, at_sources, strict=True)]
         n = pulled.local.x.shape[1]
-        sources = [source for call in seen.calls for source in call.sources]
+        sources: Any = [source for call in seen.calls for source in call.sources]
         pulls: list[list[list[Tensor | None]]] = []
         for comb in combs(n, seen.reach_after + 1, pulled.local.x.device):
             only = on_comb(pulled.at_output, comb)

@@ -80,7 +80,8 @@ def pulled_parts(tensors: Sequence[Tensor], x: Tensor) -> Callable[[Tensor], lis
     so its derivative with respect to w, applied to the direction, is the product. The first is taken once.
     """
     cotangents = [torch.zeros_like(tensor, requires_grad=True) for tensor in tensors]
-    (pulled,) = torch.autograd.grad(tensors, x, cotangents, create_graph=True, allow_unused=True)
+    found: tuple[Tensor | None, ...] = torch.autograd.grad(tensors, x, cotangents, create_graph=True, allow_unused=True)
+    pulled = found[0]
 
     def along(direction: Tensor) -> list[Tensor]:
         if pulled is None:  # keys and values that another block made
@@ -129,5 +130,5 @@ def cut_at(tensors: Sequence[Tensor]) -> ExitStack:
     """A context in which no gradient passes back through ``tensors``."""
     stack = ExitStack()
     for tensor in tensors:
-        stack.callback(tensor.register_hook(torch.zeros_like).remove)
+        stack.callback(tensor.register_hook(torch.zeros_like).remove)  # type: ignore[no-untyped-call]
     return stack

@@ -100,9 +100,9 @@ def test_random_controls_are_a_document_s_own(
 ) -> None:
     seeds: list[int] = []
 
-    def noted(*given: Any, seed: int) -> Any:
+    def noted(*given: Any, seed: int, **more: Any) -> Any:
         seeds.append(seed)
-        return verify(*given, seed=seed)
+        return verify(*given, seed=seed, **more)
 
     monkeypatch.setattr("lm_eval_attrib.explain.explainer.verify", noted)
     checked = settings.model_copy(update={"checks": True})
@@ -118,7 +118,13 @@ def test_random_controls_are_a_document_s_own(
 
 def test_an_explanation_is_whole(model: Any, tokenizer: Any, settings: Settings) -> None:
     full = settings.model_copy(update={"graph": True, "checks": True})
-    explained = Explainer(model, tokenizer, full).explain([failure(number, tokenizer) for number in range(6)])
+    wholes = [failure(number, tokenizer) for number in range(3)]
+    short = tuple(replace(one, ids=one.ids[:2], text=one.text[:2]) for one in failure(7, tokenizer).continuations)
+    firsts = [  # one of the two is what the model prefers, and its one token carries all of the margin
+        failure(7, tokenizer, continuations=short),
+        failure(7, tokenizer, continuations=short, failure_id="swapped", chosen=1, correct=(0,)),
+    ]
+    explained = Explainer(model, tokenizer, full).explain([*wholes, *firsts])
     assert {one.status for one in explained} == {"attributed"}
     for one in explained:
         assert one.contrast is not None
@@ -133,7 +139,8 @@ def test_an_explanation_is_whole(model: Any, tokenizer: Any, settings: Settings)
     assert max(map(abs, found.tokens.relevance_norm)) == pytest.approx(1)
     assert len(found.layers) == model.config.num_hidden_layers + 1
     assert all(len(row) == n for row in found.layers)
-    assert (found.figures.target, found.figures.contrast) == ("r", "b")
+    assert {found.figures.target, found.figures.contrast} == {"r", "b"}
+    assert found.contrast.share == pytest.approx(1, abs=1e-4)
     with torch.no_grad():
         logits = model(torch.tensor([found.contrast.input_ids])).logits[0, -1]
     difference = float(logits[found.contrast.target_id] - logits[found.contrast.contrast_id])

@@ -275,7 +275,7 @@ def test_a_weight_that_is_an_activation_is_refused(form: Callable[..., Tensor]) 
 
 
 @pytest.mark.parametrize(
-    "function", [torch.exp, torch.cos, F.softplus, torch.cumprod, torch.linalg.inv, lambda x: x / (1 + x.pow(2).mean(-1, True))]
+    "function", [torch.cos, torch.erfinv, torch.cumprod, torch.linalg.inv, lambda x: x / (1 + x.pow(2).mean(-1, True))]
 )
 @pytest.mark.parametrize("rule", RULES)
 def test_unknown_operations_are_refused(function: Callable[..., Any], rule: str) -> None:

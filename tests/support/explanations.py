@@ -18,10 +18,12 @@ from lm_eval_attrib.records import (
     EdgeTable,
     Explanation,
     Failure,
+    MarginTerm,
     NodeTable,
     PairFigures,
     SegmentSum,
     Status,
+    TermTokens,
     TokenTable,
     Trust,
     UnitTable,
@@ -50,7 +52,12 @@ def explanation(number: int, tokens: int = 5, **changes: Any) -> Explanation:
     """An explanation with rows in every table; its values follow from its number."""
     rng = np.random.default_rng(number)
     relevance = rng.normal(size=tokens).astype(np.float32)
-    pair = Contrast("answer", tuple(range(tokens)), 4, 3, target_ids=(4, 5), contrast_ids=(3,), prompt_tokens=tokens, note="n")
+    terms = (
+        MarginTerm("target", 1, (4, 5), 2, 1.0, logprobs=(-0.5, -0.25)),
+        MarginTerm("contrast", 0, (3,), 1, -1.0, logprobs=(-2.0,)),
+    )
+    common: dict[str, Any] = {"target_ids": (4, 5), "contrast_ids": (3,), "prompt_tokens": tokens, "note": "n"}
+    pair = Contrast("answer", tuple(range(tokens)), 4, 3, terms=terms, terms_after=tokens, margin=1.25, share=0.5, **common)
     base = Explanation(
         failure(number),
         "attributed",
@@ -64,6 +71,7 @@ def explanation(number: int, tokens: int = 5, **changes: Any) -> Explanation:
             relevance,
             relevance / np.abs(relevance[1:]).max(),
         ),
+        term_tokens=(TermTokens((" B", "!"), (0.5, 0.25)), TermTokens((" A",), (-0.5,))),
         layers=rng.normal(size=(3, tokens)).astype(np.float32),
         nodes=NodeTable([-1, 0, 1], [0, 1, 1], [0.5, 1.0, 2.5]),
         edges=EdgeTable([0, 1], [0, 1], [1, 1], [0.5, 2.5], [0.25, 2.0], [0.25, 0.5]),

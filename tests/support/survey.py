@@ -16,9 +16,9 @@ from transformers import PreTrainedModel
 
 from lm_eval_attrib.errors import AttribError
 
-IDS = tokens(11)
+IDS = tokens(9)
 PAIR = Pair(IDS, target=5, contrast=9)
-OTHERS = [Pair(tokens(7, seed=1), 5, 9), Pair(tokens(9, seed=2), 11, 30)]
+OTHERS = [Pair(tokens(6, seed=1), 5, 9), Pair(tokens(7, seed=2), 11, 30)]
 #: Largest difference, relative to the largest entry, in float64.
 CLOSE = 1e-6
 
@@ -76,7 +76,8 @@ def _examined(model_type: str, name: str, model: PreTrainedModel, delta: float) 
         [found] = engine.attribute([PAIR], graph=True)
         if abs(found.delta_logit - delta) > CLOSE * max(1, abs(delta)):
             faults.append(f"Δℓ {found.delta_logit:.6g} is not the model's {delta:.6g}")
-        faults += _same(found, model, rule)
+        if rule == "attnlrp":
+            faults += _same(found, model, rule)
         for block in range(len(engine.decoder)):
             oracle = jump_edges(engine, PAIR, block, block, range(len(IDS)))
             matrix = found.graph.matrix(block) if found.graph is not None else oracle

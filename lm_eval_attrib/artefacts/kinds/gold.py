@@ -9,7 +9,8 @@ from typing import Any, ClassVar
 
 from scipy.stats import binomtest
 
-from ...evaluation.failures import chosen_choice, correct_choices
+from ...evaluation.failures import chosen_choice
+from ...evaluation.gold import correct_choices
 from ...prompt.profiles import QUERY, field_texts
 from ...records import digest
 from ..case import Case

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from ...evaluation.failures import chosen_choice, correct_choices
+from ...evaluation.failures import chosen_choice
+from ...evaluation.gold import correct_choices
 from ...evaluation.metric import as_number
 from ..case import Case
 from ..kind import Cost, Proof, Proposal, Survey
