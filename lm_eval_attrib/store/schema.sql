@@ -8,7 +8,7 @@
 --
 -- Versions, newest first (the number is VERSION in database.py, which writes it into base.schema_version):
 --   3  explanations are kept by content and shared by runs; documents, choices, kind, decides, seconds by stage, comments;
---      the margin of choices, and the texts that make it up; steps with their trajectory and trials, hops
+--      the margin of choices, and the texts that make it up; steps with their trajectory and trials, hops;
 --      changes tried on failures, charges, the ledger of a task
 --   2  accepted: generated responses that are right
 --   1  the first
@@ -420,11 +420,19 @@ SELECT
 FROM base.continuations AS t JOIN base.failures AS f ON t.key = f.key
 WHERE f.output_type = 'multiple_choice';
 
+-- Telling: clean, at least half of the margin, and (generated) its place passed a trial.
 CREATE VIEW contrasts AS
-SELECT f.failure_id, t.* EXCLUDE (key) FROM base.contrasts AS t JOIN base.failures AS f ON t.key = f.explanation;
+SELECT
+    f.failure_id, t.* EXCLUDE (key),
+    t.clean AND coalesce(t.share >= 0.5, true) AND (t.proved OR f.output_type <> 'generate_until') AS telling
+FROM base.contrasts AS t JOIN base.failures AS f ON t.key = f.explanation;
 
 CREATE VIEW margin_terms AS
-SELECT f.failure_id, t.* EXCLUDE (key) FROM base.margin_terms AS t JOIN base.failures AS f ON t.key = f.explanation;
+SELECT
+    f.failure_id, t.term, t.side, t.choice, t.detached, t.scored, t.weight,
+    CASE WHEN len(t.logprobs) > 0 THEN list_sum(t.logprobs) END AS logprob,
+    CASE WHEN len(t.logprobs) > 0 THEN t.weight * list_sum(t.logprobs) END AS carried
+FROM base.margin_terms AS t JOIN base.failures AS f ON t.key = f.explanation;
 
 -- logprobs belong to the last `scored` tokens; those before are the text's own context, which nothing scores.
 CREATE VIEW margin_tokens AS
