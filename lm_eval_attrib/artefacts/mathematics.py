@@ -56,8 +56,8 @@ def equal_as_mathematics(first: str, second: str) -> bool:
     if one is not None and other is not None:
         return one == other
     left, right = _plain(first), _plain(second)
-    if left == right:
-        return bool(left)
+    if not left or not right or left == right:
+        return bool(left) and left == right
     if max(len(left), len(right)) > _LONGEST:
         return False
     return _equal(left, right)

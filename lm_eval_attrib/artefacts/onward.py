@@ -47,7 +47,7 @@ class Longer:
     forwards: int
 
 
-class Source(Protocol):
+class KnownIds(Protocol):
     """Where the ids of a document's prompt and response are known."""
 
     def ids(self, case: Case) -> Continuation | None: ...
@@ -79,7 +79,7 @@ class Onward:
         strips: the mark behind which the harness takes a response to begin (``think_end_token``); None: it strips nothing.
     """
 
-    def __init__(self, model: Any, tokenizer: Tokenizer, source: Source, strips: str | None = None) -> None:
+    def __init__(self, model: Any, tokenizer: Tokenizer, source: KnownIds, strips: str | None = None) -> None:
         self.model, self.tokenizer, self.source, self.strips = model, tokenizer, source, strips
         self.ends = end_tokens(model, tokenizer.eos_token_id)
         self.forwards = 0

@@ -14,11 +14,11 @@ from ..evaluation.task import Document, EvaluatedTask
 from ..prompt.profiles import TaskProfile, load_profiles, profile_for
 from ..records import Failure, Run, TaskSummary, digest
 from ..settings import Settings
-from .announce import announce
 from .evaluated import Evaluated
 from .examine import AnsweringHost, examiner_of
 from .host import Host, gather
 from .outcome import ExplainReport
+from .progress import announce
 from .run_identity import run_of
 from .session import explain_run
 

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import logging
 import sys
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 from tqdm import tqdm
 
+from ..evaluation.judgement import JudgedTask
 from ..records import Explanation
 from .sample import Key
 
+log = logging.getLogger(__name__)
+
+#: Tasks, or documents, that a line of what cannot be explained names.
+_NAMED = 5
 #: Tasks named one by one; more are summed.
 TASKS_NAMED = 12
 
@@ -66,3 +72,27 @@ def plan_lines(keys: Sequence[Key], drawn: Collection[str]) -> list[str]:
         some, count = sum(some_of[task] for task in rest), sum(all_of[task] for task in rest)
         named.append(f"{len(rest)} more task{'s' if len(rest) > 1 else ''}: explaining {some} of {count} failures")
     return named
+
+
+def announce(judged: Sequence[JudgedTask], rank: int = 0) -> None:
+    """Warn of tasks that have no verdict a document (corpus metrics, predict-only runs) and of documents without one.
+
+    Args:
+        rank: of this process. Tasks are the same in all, and said in the first; documents are each process's own.
+    """
+    by_reason: dict[str, list[str]] = defaultdict(list)
+    for one in judged:
+        if isinstance(one.criterion, str):
+            by_reason[one.criterion].append(one.task.name)
+            continue
+        unjudged = [judgement.document.doc_id for judgement in one.deciding if judgement.value is None]
+        if unjudged:
+            count, verb = f"{len(unjudged)} of {len(one.deciding)} documents", "has" if len(unjudged) == 1 else "have"
+            log.warning("%s: %s %s no verdict by %s: %s", one.task.name, count, verb, one.criterion.metric, _some(unjudged))
+    for reason, tasks in by_reason.items() if rank == 0 else ():
+        log.warning("Not explained: %s. Why: %s", _some(tasks), reason)
+
+
+def _some(items: Sequence[object]) -> str:
+    named = ", ".join(map(str, items[:_NAMED]))
+    return named if len(items) <= _NAMED else f"{named} and {len(items) - _NAMED} more"

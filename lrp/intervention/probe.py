@@ -14,7 +14,7 @@ from ..decoder.head import keeps_logits
 from ..decoder.implementation import quiet
 from ..pair import Pair, Term, sequence_terms
 from .interventions import Masking, Variant, intervene
-from .suffix import Prefix, first_changed
+from .suffix import ReadPrefix, first_changed
 
 #: Tokens of all rows together that run in one forward, on a GPU and elsewhere: more bring no speed (on a CPU they cost some,
 #: for what is computed between two products no longer stays in its caches).
@@ -73,7 +73,7 @@ class Probe:
         self.batch_tokens = batch_tokens or _BATCH_TOKENS.get(self._decoder.device.type, _BATCH_TOKENS_ELSEWHERE)
         self._keeps_logits = keeps_logits(model)
         self._unchanged: dict[Term, Tensor] = {}
-        self._prefix = Prefix(model, pair.input_ids, self._decoder.device)
+        self._prefix = ReadPrefix(model, pair.input_ids, self._decoder.device)
         #: Tokens that suffix runs would have spared so far: once they are worth the plain run, it is made.
         self._spared = 0
 

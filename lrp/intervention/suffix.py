@@ -40,7 +40,7 @@ def first_changed(variant: Variant, length: int, masking: Masking) -> int:
     return min([length - 1, *positions])
 
 
-class Prefix:
+class ReadPrefix:
     """The plain run of one prompt, to be continued from any of its positions.
 
     Args:

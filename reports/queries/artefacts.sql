@@ -1,7 +1,9 @@
 -- Every charge: which change made a failure right, the proof, and doubtful gold answers
 -- $run = null: only runs whose id starts so
 SELECT
+    left(r.run_id, 8) AS run,
     r.model,
+    r.rule,
     f.task,
     f.doc_id,
     a.kind,

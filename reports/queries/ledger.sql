@@ -2,7 +2,9 @@
 -- $run = null: only runs whose id starts so
 -- net: proved less broken, in documents, for the whole task; low and high: its 95 % interval, where not all were tried.
 SELECT
+    left(r.run_id, 8) AS run,
     r.model,
+    r.rule,
     l.task,
     l.kind,
     l.failures,

@@ -215,7 +215,7 @@ def test_gold_answers_of_drop_come_from_its_documents() -> None:
 def test_a_task_without_a_profile_has_defaults() -> None:
     profile = profile_for("nobody_wrote_this_task")
     assert profile == TaskProfile()
-    assert profile.order("generate_until") == ("answer", "prefix", "reference", "rollout")
+    assert profile.order("generate_until") == ("step", "answer", "prefix", "reference", "rollout")
     assert profile.order("multiple_choice") == ("choice",)
 
 

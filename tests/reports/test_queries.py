@@ -15,6 +15,7 @@ from lm_eval_attrib.reports import queries
 from lm_eval_attrib.reports.html import write_report
 from lm_eval_attrib.reports.text import interval
 
+from lm_eval_attrib.charges import Artefact, LedgerRow
 from lm_eval_attrib.errors import ArgumentError, StoreError
 from lm_eval_attrib.records import Explanation, SegmentSum
 from lm_eval_attrib.store.database import Store
@@ -30,6 +31,29 @@ def of_run_b(number: int) -> Explanation:
     full = explanation(number)
     moved = failure(number, failure_id=f"g{number:04d}", run_id="run-b")
     return replace(full, failure=moved, segments=(SegmentSum("query", 4, -1.0, -0.25), SegmentSum("choices", 2, 3.0, 1.0)))
+
+
+CHARGE = Artefact("cut_off", "let it go on", "proved", "the finished response is right", "max_gen_toks=512")
+LEDGER = LedgerRow(
+    "run-a", "gsm8k", "strict-match", "exact_match", "cut_off", documents=10, failures=6, concerned=1, tried=1, proved=1,
+    right_concerned=0, right_tried=0, broken=0, suspects=0, net=1.0, net_low=1.0, net_high=1.0, score_as_run=0.4,
+    score_without=0.5, score_low=0.5, score_high=0.5, remedy="max_gen_toks=512", note="", forwards=9, seconds=0.1,
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def charged(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
+    """One failure that was cut off, and the ledger that says so."""
+    path = tmp_path_factory.mktemp("charged") / "runs.duckdb"
+    one = explanation(1)
+    with Store.create(path) as writer:
+        writer.begin(RUN)
+        writer.add_tasks([TASK])
+        writer.add(replace(one, status="artefact", artefacts=(CHARGE,)))
+        writer.add_ledger([LEDGER])
+        writer.finish("run-a", "complete")
+    with Store.open(path) as reader:
+        yield reader
 
 
 @pytest.fixture(scope="module")
@@ -66,14 +90,14 @@ def rows(store: Store, name: str, **parameters: Any) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("name", queries.query_names())
-def test_every_query_is_told_and_gives_plain_rows(store: Store, name: str) -> None:
+def test_every_query_is_told_and_gives_plain_rows(store: Store, charged: Store, name: str) -> None:
     query = queries.named_query(name)
     assert 20 < len(query.summary) <= 120
     assert not query.summary.startswith("--")
     used = {name for name in query.parameters if f"${name}::" in query.text}
     assert used == set(query.parameters)
     given = {name: "f000" for name, parameter in query.parameters.items() if parameter.required}
-    table = queries.run_query(store, name, **given)
+    table = queries.run_query(charged if name in ("artefacts", "ledger") else store, name, **given)
     assert table.num_rows > 0
     assert not any(pa.types.is_decimal(field.type) for field in table.schema), "a sum was not cast"
     for parameter in query.parameters:
@@ -174,7 +198,7 @@ def test_checks_beside_their_controls(store: Store) -> None:
 
 
 def test_what_is_wrong_with_a_query_is_said(store: Store) -> None:
-    with pytest.raises(ArgumentError, match=r"no query is called 'tops'; known: checks, compare, coverage"):
+    with pytest.raises(ArgumentError, match=r"no query is called 'tops'; known: artefacts, checks, compare, coverage"):
         queries.named_query("tops")
     with pytest.raises(ArgumentError, match=r"failure_id is missing. Its parameters: failure_id, limit"):
         queries.run_query(store, "top_tokens")

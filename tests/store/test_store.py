@@ -40,7 +40,7 @@ def test_a_full_explanation_comes_back(tmp_path: Path) -> None:
         expected |= {name: getattr(given.failure, name) for name in row if hasattr(given.failure, name)}
         expected |= {"golds": ["A", "a"], "trust": "high", "trust_score": 0.9, "trust_sentence": "It holds."}
         expected |= {"seconds_pair": 0.1, "seconds_attribution": 0.3, "seconds_checks": 0.1, "version": "0.1.0"}
-        expected["explanation_id"] = "f0007"
+        expected |= {"explanation_id": "f0007", "charge": None}
         assert row == expected
 
         [pair] = store.rows("contrasts", "f0007").to_pylist()

@@ -16,7 +16,7 @@ _CLOSED = 128
 
 
 @dataclass(frozen=True)
-class ThinkingPart:
+class UnclosedThinking:
     """Strips a closed thinking part from what is scored; closes one that never came to its end."""
 
     name: ClassVar[str] = "thinking"

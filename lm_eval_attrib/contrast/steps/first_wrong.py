@@ -72,7 +72,7 @@ class FirstWrongStep:
         source = chain.response.source
         branches = Branches(Continuer(bench.model, source.prompt_ids, source.ids[: chain.stop], keep=_KEPT, spent=bench.spent))
         tracker = Tracker(chain.response, chain.said, branches)
-        planned = plan(chain, tracker)
+        planned = planned_trials(chain, tracker)
         if not planned:
             return NoPair(self.name, "the trajectory falls nowhere before the answer: nothing earlier was found")
         began = bench.spent.seconds
@@ -181,7 +181,7 @@ def chain_of(failure: Failure, bench: Workbench) -> Chain | str:
     return Chain(failure, bench, response, tuple(units), stop, given, gold, said, judge)
 
 
-def plan(chain: Chain, tracker: Tracker) -> list[tuple[Step, Branch]]:
+def planned_trials(chain: Chain, tracker: Tracker) -> list[tuple[Step, Branch]]:
     """What is tried, the earliest step first: alternatives where the trajectory falls inside it."""
     ends = step_ends(chain.response, chain.stop)
     planned: list[tuple[Step, Branch]] = []
