@@ -144,7 +144,7 @@ COMMENT ON COLUMN contrasts."target_probability" IS 'of the softmax, likewise';
 COMMENT ON COLUMN contrasts."contrast_probability" IS 'of the softmax, likewise';
 COMMENT ON COLUMN contrasts."clean" IS 'the pair exists and Δℓ > 1; NULL if it was not computed';
 COMMENT ON COLUMN contrasts."unclean" IS 'why it is not clean; empty when it is';
-COMMENT ON COLUMN contrasts."completeness_gap" IS 'abs(Σ R − Δℓ) / max(abs(Δℓ), Σ abs(R))';
+COMMENT ON COLUMN contrasts."completeness_gap" IS 'abs(Σ R − Δℓ) / abs(Δℓ): the part of Δℓ that the relevances miss';
 COMMENT ON COLUMN contrasts."prompt_tokens" IS 'leading ids of input_ids that are prompt; the rest is the answer so far';
 COMMENT ON COLUMN contrasts."input_ids" IS 'the ids that the model saw, up to position';
 COMMENT ON COLUMN contrasts."target_ids" IS 'objective sequence: the wrong continuation''s ids, from where the two part (at least its last)';
@@ -157,7 +157,7 @@ COMMENT ON COLUMN contrasts."share" IS 'the part of the margin that the explaine
 COMMENT ON COLUMN contrasts."margin_reproduced" IS 'the margin as the explained model computes it from the continuations'' tokens';
 COMMENT ON COLUMN contrasts."pooled" IS 'the metric compares probability mass: each side''s texts are summed as probabilities';
 COMMENT ON COLUMN contrasts."terms_after" IS 'leading ids of input_ids that the texts of margin_terms follow';
-COMMENT ON COLUMN contrasts."telling" IS 'clean, at least half of the margin, and (generated) proved; NULL if it was not computed';
+COMMENT ON COLUMN contrasts."telling" IS 'clean, at least half of the margin, and (generated) proved';
 
 COMMENT ON VIEW margin_terms IS 'The texts whose log-probabilities make up a margin, a row each.';
 COMMENT ON COLUMN margin_terms."failure_id" IS 'the failure';
@@ -166,7 +166,7 @@ COMMENT ON COLUMN margin_terms."side" IS 'target (what was chosen) or contrast (
 COMMENT ON COLUMN margin_terms."choice" IS 'index of the choice';
 COMMENT ON COLUMN margin_terms."detached" IS 'scored without the prompt (mutual information)';
 COMMENT ON COLUMN margin_terms."scored" IS 'how many of its last tokens count; those before are context of its own';
-COMMENT ON COLUMN margin_terms."weight" IS 'nats of the margin a nat of log-probability; weight * list_sum(logprobs) over all terms (not pooled) makes up margin * unit';
+COMMENT ON COLUMN margin_terms."weight" IS 'nats of the margin a nat of log-probability; weight × Σ logprobs over all terms (not pooled) makes up margin × unit';
 COMMENT ON COLUMN margin_terms."token_ids" IS 'its own ids, after the first contrasts.terms_after of the prompt';
 COMMENT ON COLUMN margin_terms."tokens" IS 'their texts';
 COMMENT ON COLUMN margin_terms."logprobs" IS 'of the scored tokens, nats; empty where no model was at hand';
