@@ -217,9 +217,11 @@ COMMENT ON COLUMN margin_terms."side" IS 'target (what was chosen) or contrast (
 COMMENT ON COLUMN margin_terms."choice" IS 'index of the choice';
 COMMENT ON COLUMN margin_terms."detached" IS 'scored without the prompt (mutual information)';
 COMMENT ON COLUMN margin_terms."scored" IS 'how many of its last tokens count; those before are context of its own';
-COMMENT ON COLUMN margin_terms."weight" IS 'nats of the margin a nat of log-probability';
-COMMENT ON COLUMN margin_terms."logprob" IS 'sum over the scored tokens, nats';
-COMMENT ON COLUMN margin_terms."carried" IS 'what it adds to the margin, nats; over all terms (not pooled) these make up margin × unit';
+COMMENT ON COLUMN margin_terms."weight" IS 'nats of the margin a nat of log-probability; weight × Σ logprobs over all terms (not pooled) makes up margin × unit';
+COMMENT ON COLUMN margin_terms."token_ids" IS 'its own ids, after the first contrasts.terms_after of the prompt';
+COMMENT ON COLUMN margin_terms."tokens" IS 'their texts';
+COMMENT ON COLUMN margin_terms."logprobs" IS 'of the scored tokens, nats; empty where no model was at hand';
+COMMENT ON COLUMN margin_terms."relevance" IS 'of its own tokens at the input embeddings; empty unless the margin itself is explained';
 
 COMMENT ON VIEW margin_tokens IS 'The own tokens of these texts, a row each: the split of the margin by token.';
 COMMENT ON COLUMN margin_tokens."failure_id" IS 'the failure';

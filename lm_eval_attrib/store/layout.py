@@ -77,6 +77,7 @@ LAYOUT: dict[str, dict[str, pa.DataType]] = {
         "margin_reproduced": _DOUBLE,
         "pooled": _FLAG,
         "terms_after": _INT,
+        "telling": _FLAG,
     },
     "margin_terms": {
         "term": _INT,

@@ -197,7 +197,8 @@ CREATE TABLE base.contrasts (
     share DOUBLE,
     margin_reproduced DOUBLE,
     pooled BOOLEAN NOT NULL,
-    terms_after INTEGER NOT NULL
+    terms_after INTEGER NOT NULL,
+    telling BOOLEAN  -- clean, at least half of the margin, and (generated) proved
 );
 
 -- The texts whose log-probabilities make up a margin; the lists have a value a token (logprobs: a scored token).
