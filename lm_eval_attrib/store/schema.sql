@@ -421,19 +421,11 @@ SELECT
 FROM base.continuations AS t JOIN base.failures AS f ON t.key = f.key
 WHERE f.output_type = 'multiple_choice';
 
--- Telling: clean, at least half of the margin, and (generated) its place passed a trial.
 CREATE VIEW contrasts AS
-SELECT
-    f.failure_id, t.* EXCLUDE (key),
-    t.clean AND coalesce(t.share >= 0.5, true) AND (t.proved OR f.output_type <> 'generate_until') AS telling
-FROM base.contrasts AS t JOIN base.failures AS f ON t.key = f.explanation;
+SELECT f.failure_id, t.* EXCLUDE (key) FROM base.contrasts AS t JOIN base.failures AS f ON t.key = f.explanation;
 
 CREATE VIEW margin_terms AS
-SELECT
-    f.failure_id, t.term, t.side, t.choice, t.detached, t.scored, t.weight,
-    CASE WHEN len(t.logprobs) > 0 THEN list_sum(t.logprobs) END AS logprob,
-    CASE WHEN len(t.logprobs) > 0 THEN t.weight * list_sum(t.logprobs) END AS carried
-FROM base.margin_terms AS t JOIN base.failures AS f ON t.key = f.explanation;
+SELECT f.failure_id, t.* EXCLUDE (key) FROM base.margin_terms AS t JOIN base.failures AS f ON t.key = f.explanation;
 
 -- logprobs belong to the last `scored` tokens; those before are the text's own context, which nothing scores.
 CREATE VIEW margin_tokens AS

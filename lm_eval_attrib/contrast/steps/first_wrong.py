@@ -91,7 +91,8 @@ class FirstWrongStep:
         evidence = self._drawn(chain, winner, index, branches, evidence, took)
         evidence = replace(evidence, forwards=branches.spent.forwarded / len(branches.read.ids))
         contrast = winner.ids[index - winner.place]
-        return replace(chain.response.pair(self.name, index, contrast, note=_told(chain, step, evidence)), evidence=evidence)
+        pair = chain.response.pair(self.name, index, contrast, note=_told(chain, step, evidence))
+        return replace(pair, evidence=evidence, proved=True)
 
     def _try(
         self, chain: Chain, planned: Sequence[tuple[Step, Branch]], branches: Branches
