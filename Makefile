@@ -1,6 +1,7 @@
 # make demo      set up, run the planted benchmark, write out/planted.duckdb and out/report/index.html
 # make test      set up and run the tests;  make test-all: the slow ones too
 # make test-oldest   the same with the oldest versions that are supported, in an environment of its own
+# make test-next     what hangs on lm_eval, with a development version of it
 # make lint      ruff, and mypy --strict on the package as it is installed
 #
 # TORCH is what pip installs first, so that the caller chooses torch and where it comes from:
@@ -13,15 +14,16 @@ VENV   ?= .venv
 OUT    ?= out
 TESTS  ?= tests
 # What is run with the oldest versions of everything too: the seam, the store, and what of the engine hangs on transformers.
-OLDEST ?= $(addprefix tests/,harness store/test_store.py store/test_schema.py store/test_queries.py house/test_plugin.py \
+OLDEST ?= $(addprefix tests/,harness store/test_store.py store/test_schema.py store/test_interruptions.py reports/test_queries.py evaluation house/test_plugin.py \
     house/test_settings.py commands/test_cli.py reports/test_pages.py lrp/test_refusals.py lrp/test_memory.py lrp/test_objectives.py)
+NEXT   ?= $(addprefix tests/,harness/test_harness.py harness/test_seam.py harness/test_versions.py)
 
 BIN     := $(abspath $(VENV))/bin
 SOURCES := lm_eval_attrib lrp reports tasks
 # One thread a worker: pytest-xdist starts a worker for each core.
 PYTEST  := OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist worksteal
 
-.PHONY: demo test test-all test-oldest lint setup clean FORCE
+.PHONY: demo test test-all test-oldest test-next lint setup clean FORCE
 
 # The demo's model is so small that threads wait for each other longer than they work.
 demo: setup
@@ -35,6 +37,19 @@ test-all: setup
 
 test-oldest: $(VENV)-oldest/installed
 	OMP_NUM_THREADS=1 $(VENV)-oldest/bin/pytest -n auto --dist worksteal -m "not slow" $(OLDEST)
+
+# What hangs on lm_eval, with one that is not released: make test-next LM_EVAL=PATH (a checkout), or LM_EVAL=git+https://…
+LM_EVAL ?= git+https://github.com/EleutherAI/lm-evaluation-harness@v0.5.0.dev1
+test-next: $(VENV)-next/installed
+	OMP_NUM_THREADS=1 $(VENV)-next/bin/pytest -n auto --dist worksteal -m "not slow" $(NEXT)
+
+# Its development imports requests without saying so.
+$(VENV)-next/installed: pyproject.toml
+	$(PYTHON) -m venv $(VENV)-next
+	$(VENV)-next/bin/python -m pip install -q --disable-pip-version-check $(TORCH)
+	$(VENV)-next/bin/python -m pip install -q --disable-pip-version-check 'lm_eval[hf,ifeval] @ $(LM_EVAL)' requests
+	$(VENV)-next/bin/python -m pip install -q --disable-pip-version-check -e '.[dev]' --config-settings editable_mode=strict
+	@touch $@
 
 $(VENV)-oldest/installed: tests/oldest.txt pyproject.toml
 	$(PYTHON) -m venv $(VENV)-oldest
@@ -71,6 +86,6 @@ $(VENV)/files: $(VENV)/bin/python FORCE
 	@cmp -s $@.new $@ && rm $@.new || mv $@.new $@
 
 clean:
-	rm -rf $(VENV) $(VENV)-oldest $(OUT) build *.egg-info
+	rm -rf $(VENV) $(VENV)-oldest $(VENV)-next $(OUT) build *.egg-info
 
 FORCE:

@@ -1,8 +1,8 @@
 """Attribution methods against causes planted in real models and tasks: ``python bench/wild.py --model PATH CASES…``.
 
 ``lm-eval-attrib plant`` makes the cases: documents that a model answers right until one known change makes it fail. Every
-method ranks the words of each changed prompt. A case counts if its first differing token is clean (Δℓ > 1) and carries at least half of the
-margin, and if chance finds its cause first in less than one in ten. Printed by method, and written with ``--json``:
+method ranks the words of each changed prompt. A case counts if its first differing token is clean (Δℓ > 1) and carries at least
+half of the margin, and if chance finds its cause first in less than one in ten. Printed by method, and written with ``--json``:
 
 - hit@1, hit@3: one of the 1 or 3 top-ranked words is one of the cause;
 - share: the part of all positive relevance that lies on the cause (sinks apart);
@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from lm_eval_attrib.lrp import Engine
+from lm_eval_attrib.lrp import METHODS, Engine
 from lm_eval_attrib.lrp.intervention.faithfulness import (
     hit_at,
     ranking,
@@ -43,10 +43,11 @@ from lm_eval_attrib.plants.cases import PlantedCase, read_cases
 from lm_eval_attrib.plants.explained import Planted, planted
 
 #: Words masked at most while looking for the one that turns the answer.
-LIMIT = 20
+LIMIT = 10
 COLUMNS = ("hit@1", "hit@3", "share", "words", "chance", "seconds")
-RULES = ("attnlrp", "cplrp", "gim", "gradient")
 DEAR = ("integrated_gradients", "leave_one_out")
+#: Every rule of the engine that takes one backward pass.
+RULES = tuple(rule for rule in METHODS if rule not in (*DEAR, "random"))
 Row = dict[str, float]
 Method = Callable[[Planted], Tensor]
 
@@ -110,8 +111,9 @@ def measure(case: Planted, method: Method, model: Any) -> Row:
 
 def usable(lm: Any, cases: Sequence[PlantedCase], outcomes: dict[str, int]) -> Iterator[tuple[PlantedCase, Planted]]:
     """The cases that count, and why the others do not."""
+    engine = Engine(lm.model)
     for case in cases:
-        found = planted(lm.model, lm.tokenizer, lm.encoded, case)
+        found = planted(engine, lm.tokenizer, lm.encoded, case)
         if isinstance(found, str):
             outcome = found
         elif not found.cause:

@@ -24,6 +24,8 @@ class Artefact:
     #: Forward passes and seconds that it took.
     forwards: int = 0
     seconds: float = 0.0
+    #: A digest of what had been answered: of another answer it says nothing.
+    answered: str = ""
 
 
 @dataclass(frozen=True)

@@ -114,6 +114,39 @@ def query(database: Path, name: str | None, given: tuple[str, ...], form: rows.F
 
 
 @main.command()
+@click.argument("database", type=FILE, required=False)
+@click.option("--run", "run_id", help="The run; by default the file's only run.")
+@click.option(
+    "--samples", multiple=True, help="Instead of a database, samples_*.jsonl of --log_samples; no weights are loaded."
+)
+@click.option("--task", help="The samples' task, where a file's name does not say it.")
+@click.option("--include_path", type=FILE, help="A folder with the samples' task definitions, as for lm_eval.")
+@FORMAT
+def ledger(
+    database: Path | None,
+    run_id: str | None,
+    samples: tuple[str, ...],
+    task: str | None,
+    include_path: Path | None,
+    form: rows.Format,
+) -> None:
+    """Is it the model: the score, what the harness lost of it (and why), and what to do."""
+    from .commands import ledger as ledgers
+
+    if (database is None) == (not samples):
+        raise ArgumentError("ledger takes one of a DATABASE and --samples FILES.")
+    problems: dict[str, str] = {}
+    if database is not None:
+        found = ledgers.stored_ledger(database, run_id)
+    else:
+        found, problems = ledgers.samples_ledger(_expanded(samples), task, include_path)
+    if form == "table":
+        click.echo(ledgers.ledger_text(found, problems))
+    else:
+        click.echo(rows.format_rows(ledgers.FIELDS, [ledgers.values(row) for row in found], form))
+
+
+@main.command()
 @DATABASE
 @click.argument("failure_id")
 def show(database: Path, failure_id: str) -> None:

@@ -26,6 +26,8 @@ class TokenTable:
     #: Relevance in nats, and divided by the largest absolute relevance of a token that is not special (in [-1, 1]).
     relevance: Column
     relevance_norm: Column
+    #: Relevance once all of it was followed to the prompt; empty where there was nothing to follow.
+    chained: Column = ()
 
 
 @dataclass(frozen=True)

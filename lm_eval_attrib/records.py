@@ -25,15 +25,20 @@ from .runs import Explained as Explained
 from .runs import JudgedDocument as JudgedDocument
 from .runs import Run as Run
 from .runs import TaskSummary as TaskSummary
+from .steps import Hop as Hop
+from .steps import StepEvidence as StepEvidence
+from .steps import TrajectoryPoint as TrajectoryPoint
+from .steps import TriedAlternative as TriedAlternative
 
 OutputType: TypeAlias = Literal["multiple_choice", "loglikelihood", "generate_until"]
 
 #: What became of a failure. ``attributed``: explained. ``no pair``: no strategy found one. ``no answer``: there is none to
-#: explain (empty, cut off, stopped, unfinished thinking, nothing that the filter finds). ``not sampled``: outside the seeded
-#: sample that ``attrib_limit`` draws. ``error``: explaining raised; the reason says what.
+#: explain (empty, cut off, stopped, unfinished thinking, nothing that the filter finds). ``artefact``: proved to be no failure
+#: of the model (a charge), and not explained unless asked. ``not sampled``: outside the sample that ``attrib_limit`` draws.
+#: ``error``: explaining raised; the reason says what.
 #: ``right since``: a later evaluation of the same run found the document right; what was stored of the failure is kept.
-Status: TypeAlias = Literal["attributed", "no pair", "no answer", "not sampled", "error", "right since"]
-STATUSES: tuple[Status, ...] = ("attributed", "no pair", "no answer", "not sampled", "error", "right since")
+Status: TypeAlias = Literal["attributed", "no pair", "no answer", "artefact", "not sampled", "error", "right since"]
+STATUSES: tuple[Status, ...] = ("attributed", "no pair", "no answer", "artefact", "not sampled", "error", "right since")
 
 
 _ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
@@ -130,48 +135,6 @@ class MarginTerm:
     detached: bool = False
     #: log p of the scored ids under the explained model (nats); empty where no model was at hand.
     logprobs: tuple[float, ...] = ()
-
-
-@dataclass(frozen=True)
-class TrajectoryPoint:
-    """How much a prefix of the response favours the gold answer: ``value`` = log p(gold) − log p(what was answered), in nats.
-
-    Both follow the prompt, the first ``place`` ids of the response and the task's answer cue. ``text`` is what the response says
-    between the point before and this one.
-    """
-
-    place: int
-    value: float
-    text: str
-
-
-@dataclass(frozen=True)
-class TriedAlternative:
-    """``ids`` put at ``place`` of the response and gone on with; ``right``: the task's metric accepts what came of it."""
-
-    place: int
-    ids: tuple[int, ...]
-    text: str
-    right: bool
-
-
-@dataclass(frozen=True)
-class StepEvidence:
-    """What speaks for a step as the one that sent the answer wrong (method.md, 5)."""
-
-    #: What was put between each prefix and the two answers.
-    cue: str = ""
-    points: tuple[TrajectoryPoint, ...] = ()
-    #: Nats by which the trajectory falls for good at the step.
-    fall: float | None = None
-    trials: tuple[TriedAlternative, ...] = ()
-    #: Continuations drawn from either side of the step, how many came out right, and Fisher's exact p (one-sided).
-    drawn: int = 0
-    right_with: int = 0
-    right_without: int = 0
-    p_value: float | None = None
-    #: Tokens that went through the model, over those of prompt and response.
-    forwards: float | None = None
 
 
 @dataclass(frozen=True)
@@ -279,6 +242,11 @@ class Check:
     control_turned: float | None = None
     #: What was changed, for a reader: the words masked, the heads ablated.
     detail: str = ""
+    #: Random places drawn, and how many of them turned the answer.
+    draws: int = 0
+    turned_draws: int = 0
+    #: Probability that a random place turns this failure, by these draws and the task's earlier ones; None: not known.
+    chance: float | None = None
 
 
 @dataclass(frozen=True)
@@ -322,6 +290,8 @@ class Explanation:
     blocks: Sequence[BlockFigures] = ()
     checks: Sequence[Check] = ()
     segments: Sequence[SegmentSum] = ()
+    #: Tokens of the model's own output that relevance was followed through, one after the other.
+    hops: Sequence[Hop] = ()
     label: str | None = None
     pattern: str | None = None
     #: One sentence with the figures that decided the label.

@@ -58,8 +58,14 @@ def _usable_path(value: Any) -> Any:
     return value
 
 
+def _switch(value: Any) -> Any:
+    """``on`` and ``off`` are truth values in YAML."""
+    return {True: "on", False: "off"}.get(value, value) if isinstance(value, bool) else value
+
+
 File = Annotated[Path, BeforeValidator(_usable_path)]
 Names = Annotated[tuple[str, ...], BeforeValidator(_split)]
+Kinds = Annotated[tuple[str, ...], BeforeValidator(_split), BeforeValidator(_switch)]
 Count = Annotated[int, BeforeValidator(_no_boolean), Field(ge=0)]
 Positive = Annotated[int, BeforeValidator(_no_boolean), Field(ge=1)]
 Text = Annotated[str, BeforeValidator(lambda value: str(value) if isinstance(value, int | float) else value)]
@@ -88,6 +94,13 @@ class Settings(BaseModel):
     report: File | None = Field(None, description="a folder: write the report there at the end")
     metric: Text | None = Field(None, description="the metric that decides what is wrong, where a task has it")
     filter: Text | None = Field(None, description="the filter that decides, where a task has it")
+    artefacts: Kinds = Field(
+        ("on",), description="is it the model at all: on, off, or kinds of artefacts to try, beside on those that need naming"
+    )
+    artefact_budget: Annotated[float, BeforeValidator(_no_boolean), Field(ge=0)] = Field(
+        0.5, description="forward passes that trying artefacts may take, as a share of the evaluation's own"
+    )
+    explain_artefacts: bool = Field(False, description="explain failures as the model's although they are charged as artefacts")
     seed: Annotated[int, BeforeValidator(_no_boolean)] = Field(1234, description="seed of the sample and of random controls")
     max_tokens: Annotated[Positive | None, _word_means_none("none")] = Field(
         None, description="longer prompts are not explained, and say so"

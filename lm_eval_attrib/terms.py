@@ -9,6 +9,8 @@ from dataclasses import dataclass
 
 MASK_TOP = "mask_top_words"
 MASK_OUTSIDE = "mask_outside_words"
+MASK_OWN = "mask_own_words"
+MASK_QUESTION = "mask_question"
 RAISE = "raise_attention"
 LOWER = "lower_attention"
 ABLATE_NODES = "ablate_nodes"
@@ -39,12 +41,24 @@ CHECKS: dict[str, CheckTerm] = {
         "word",
         "masking {n} top-ranked word{s} outside the relevant segments ({detail})",
     ),
+    MASK_OWN: CheckTerm(
+        "Hide important words of the model’s own answer so far",
+        "word",
+        "masking {n} top-ranked word{s} of its own answer ({detail})",
+    ),
+    MASK_QUESTION: CheckTerm(
+        "Hide the question and the evidence altogether", "word", "masking question and evidence altogether ({n} word{s})"
+    ),
     RAISE: CheckTerm("Make the model look harder at the evidence", "", "raising the attention on {detail} by {n}"),
     LOWER: CheckTerm("Make the model look away from the evidence", "", "lowering the attention on {detail} by {n}"),
     ABLATE_NODES: CheckTerm(
-        "Replace the strongest hidden states by the mean", "state", "ablating the {n} top-ranked hidden state{s}"
+        "Replace the strongest hidden states by the mean",
+        "state",
+        "ablating the hidden states of {n} top-ranked place{s} ({detail})",
     ),
-    ABLATE_HEADS: CheckTerm("Switch off the strongest attention heads", "head", "ablating the {n} top-ranked head{s}"),
+    ABLATE_HEADS: CheckTerm(
+        "Switch off the strongest attention heads", "head", "ablating the {n} top-ranked head{s} ({detail})"
+    ),
     DELETION: CheckTerm("Hide all words, one by one, in both orders", "word", "masking all {n} word{s}"),
 }
 
@@ -62,7 +76,11 @@ PATTERNS: dict[str, str] = {
     "OIT": "Overweighted irrelevant tokens: hiding words outside the evidence turns the answer.",
     "URT": "Underweighted relevant tokens: making the model look harder at the evidence turns the answer.",
     "OIT+URT": "Both: irrelevant words were given too much weight, and the evidence too little.",
+    "OWN": "Its own earlier output: hiding words that the model wrote itself turns the answer.",
+    "PRIOR": "The question does not matter: with question and evidence hidden, most of the preference stays.",
 }
+#: How patterns are joined where several hold, in this order.
+PATTERN_PARTS = ("OIT", "URT", "OWN", "PRIOR")
 #: Status of a failure without an attribution → what a reader can do about it.
 ADVICE: dict[str, str] = {
     "no pair": "No strategy found two tokens to tell apart. attrib_contrast names others; a person can give pairs too.",
@@ -80,6 +98,12 @@ def check_term(name: str) -> CheckTerm:
     """The words for a check; one that this release does not know keeps its name."""
     said = name.replace("_", " ")
     return CHECKS.get(name) or CheckTerm(said, "", f"{said} ({{detail}}, {{n}})")
+
+
+def pattern_meaning(pattern: str) -> str:
+    """What a pattern means; of several parts, one after the other."""
+    whole = PATTERNS.get(pattern)
+    return whole if whole is not None else " ".join(PATTERNS.get(part, "") for part in pattern.split("+")).strip()
 
 
 def check_order(name: str) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -43,11 +44,12 @@ class Attribution:
         delta_logit: The explained scalar (for ``logit_diff`` the difference of the two logits, nats).
         layers: [L + 1, n] relevance of hidden states; row 0 the embeddings (the first block's input), row l + 1 the
             output of block l.
-        completeness_gap: ``|Σ R_i − Δℓ| / max(|Δℓ|, Σ |R_i|)`` at the embeddings (method.md, 2).
+        completeness_gap: the part of Δℓ that the relevances miss, ``|Σ R_i − Δℓ| / |Δℓ|`` at the embeddings.
         target_rank, contrast_rank: ranks among all logits at the explained position, from 1; 0 when there is no such token.
         top: the ten highest tokens at the explained position.
         graph: the attribution graph, when asked for.
         heads, neurons: by-products when asked for, a :class:`Units` for each block.
+        loud: positions whose hidden states are far longer than the others' in some block (:mod:`.sweep.loud`): sinks.
         terms: for ``sequence``, what falls on each text's own tokens; with ``tokens`` they make up all relevance.
     """
 
@@ -67,6 +69,7 @@ class Attribution:
     rule: str = "attnlrp"
     notes: tuple[str, ...] = field(default=())
     terms: tuple[TermRelevance, ...] = ()
+    loud: tuple[int, ...] = ()
 
     @property
     def tokens(self) -> torch.Tensor:
@@ -94,7 +97,7 @@ def assemble(pair: Pair, results: list[PassResult], rule: str, visited: tuple[An
     notes: tuple[str, ...] = ()
     if visited is not None:
         visitor, turn, prompt = visited
-        graph, heads, neurons = visitor.collect(turn, prompt, layers)
+        graph, heads, neurons = visitor.collect(turn, prompt, layers, padding)
         notes = visitor.notes
     return Attribution(
         delta_logit=delta,
@@ -115,6 +118,7 @@ def assemble(pair: Pair, results: list[PassResult], rule: str, visited: tuple[An
         neurons=neurons or (),
         rule=rule,
         terms=terms,
+        loud=tuple(sorted({padding + i for result in results for i in result.loud[:n].nonzero()[:, 0].tolist()})),
         notes=notes,
     )
 
@@ -148,9 +152,12 @@ def _own_seed(pair: Pair, seed: int) -> int:
 
 
 def completeness_gap(relevance: Tensor, delta: float) -> float:
-    """``|Σ R_i − Δℓ| / max(|Δℓ|, Σ |R_i|)`` (method.md, 2); 0 when both are 0."""
-    scale = max(abs(delta), float(relevance.abs().sum()))
-    return abs(float(relevance.sum()) - delta) / scale if scale else 0.0
+    """``|Σ R_i − Δℓ| / |Δℓ|``: the part of Δℓ that is missed, over 1 where the sum is of the wrong size or sign (method.md, 2).
+
+    0 when both are 0, and infinite where Δℓ alone is.
+    """
+    missed = abs(float(relevance.sum()) - delta)
+    return missed / abs(delta) if delta else math.inf if missed else 0.0
 
 
 def _rank(logits: Tensor, token: int) -> int:

@@ -22,7 +22,7 @@ from .graph.request import GraphRequest
 from .graph.visitor import GraphVisitor
 from .memory import plan as plans
 from .mixers.known import mixing_sites, ruled
-from .pair import Pair, without_padding
+from .pair import Pair, require_tokens, without_padding
 from .rules.activations import Activations
 from .rules.mode import Observer
 from .rules.tables import METHODS, TABLES
@@ -108,8 +108,11 @@ class Engine:
         Raises:
             NoRule, ReplayMismatch, NonFiniteRelevance: see their docstrings.
             OutOfMemory: a single pair does not fit under any plan.
-            ValueError: a pair that cannot be explained (empty prompt, unknown objective, missing contrast).
+            ValueError: a pair that cannot be explained (empty prompt, unknown objective, missing contrast, a token that the
+                model does not have).
         """
+        for pair in pairs:
+            require_tokens(pair, self.decoder.vocabulary)
         asked = [passes(pair, without_padding(pair)) for pair in pairs]
         requests = [PassRequest(index, wanted) for index, own in enumerate(asked) for wanted in own]
         found: dict[int, PassResult] = {}  # by the pass's identity: batches come in an order of their own
@@ -220,7 +223,7 @@ class Engine:
                         total[t][u] = part if before is None else before + part
         return [
             [
-                None if result is None or layers is None else PassResult(result.scalar, result.logits, layers)
+                None if result is None or layers is None else PassResult(result.scalar, result.logits, layers, result.loud)
                 for result, layers in zip(turn, sums, strict=True)
             ]
             for turn, sums in zip(plain, total, strict=True)
@@ -269,6 +272,10 @@ class Engine:
         return lambda batch: GraphVisitor(request, self.rule, [len(prompt) for prompt in batch.prompts], self._learnt)
 
 
+#: What the CPU's allocators say in a plain RuntimeError.
+_OUT_OF_MEMORY = ("can't allocate memory", "bad_alloc")
+
+
 def _ran_out(error: Exception) -> bool:
-    """Whether memory ran out; the CPU's allocator says so in a plain RuntimeError."""
-    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "can't allocate memory" in str(error)
+    """Whether memory ran out."""
+    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or any(words in str(error) for words in _OUT_OF_MEMORY)

@@ -102,3 +102,26 @@ def without_padding(pair: Pair) -> tuple[int, ...]:
     if len(mask) != len(ids) or mask != [0] * (len(mask) - kept) + [1] * kept:
         raise ValueError("attention_mask must be zeros on the left followed by ones, one for each of input_ids.")
     return ids[len(ids) - kept :]
+
+
+def require_tokens(pair: Pair, vocabulary: int) -> None:
+    """Refuse a pair whose tokens are none of a model's: an id of −1 would silently stand for the last one.
+
+    Raises:
+        ValueError: names the field, the id and what ids there are.
+    """
+    contrast = () if pair.contrast is None else (pair.contrast,)
+    fields = {
+        "input_ids": pair.input_ids,
+        "target": (pair.target,),
+        "contrast": contrast,
+        "target_ids": pair.target_ids,
+        "contrast_ids": pair.contrast_ids,
+        "terms": [token for term in pair.terms for token in term.ids],
+    }
+    for name, ids in fields.items():
+        for token in ids:
+            if not 0 <= int(token) < vocabulary:
+                raise ValueError(
+                    f"{name} holds {int(token)}, which is no token: the model has those from 0 to {vocabulary - 1}."
+                )

@@ -9,7 +9,7 @@ from typing import Any
 
 from ..store.clean_text import one_line, visible
 from ..store.reader import Columns, Row
-from ..terms import ADVICE, LABELS, PATTERNS, check_order, check_term, gap_meaning
+from ..terms import ADVICE, LABELS, check_order, check_term, gap_meaning, pattern_meaning
 from .charts import number_line
 from .context import Fact, Link
 from .failure_context import Candidate, CheckRow, DecisionView, FailurePage, LabelView, RankedToken, Trusted
@@ -122,7 +122,7 @@ def _verdict(row: Row) -> LabelView:
         label,
         LABELS.get(label, ""),
         pattern,
-        PATTERNS.get(pattern, ""),
+        pattern_meaning(pattern),
         visible(row["label_reason"] or ""),
         label_style(label),
     )

@@ -16,10 +16,12 @@ from .charts import Stack, counted, diverging, stack
 from .context import Fact, FailureRow, IndexPage, Link, RunSection, TaskPage, TaskRow, UnattributedRow
 from .queries import named_queries
 from .site import Site, TaskKey
-from .text import figure, percent, plural, share_of, signed, token_name
+from .text import figure, percent, plural, sampled_share, signed, token_name
 
+#: Kinds of runs that are evaluations, of this model or of one that answered elsewhere.
+EVALUATIONS = ("evaluation", "samples")
 #: Statuses of failures that were tried: what a share of clean pairs is a share of.
-_TRIED = ("attributed", "no pair", "error")
+_TRIED = ("attributed", "no pair", "no answer", "error")
 _FIRST_QUERY = """SELECT task, label, pattern, count(*) AS failures
 FROM failures WHERE status = 'attributed'
 GROUP BY ALL ORDER BY ALL;"""
@@ -48,13 +50,17 @@ def labels_of(rows: Sequence[Row]) -> Stack:
 
 def index_page(site: Site) -> IndexPage:
     """``index.html``."""
-    failures = site.failures
+    # Runs that `compare` and `replay` make explain pairs of an evaluation again: they are shown, and in no total.
+    evaluations = {run["run_id"] for run in site.runs if run["kind"] in EVALUATIONS}
+    failures = [row for row in site.failures if row["run_id"] in evaluations]
     explained = [row for row in failures if row["status"] == "attributed"]
+    # Of several filters of a task one decides: a document counts once.
+    tasks = [task for task in site.tasks if task["run_id"] in evaluations and task["decides"] is not False]
     totals = (
-        Fact("Runs", figure(len(site.runs))),
-        Fact("Tasks", figure(len(site.tasks))),
-        Fact("Documents", f"{sum(task['documents'] or 0 for task in site.tasks):,}"),
-        Fact("Failures", f"{sum(task['failures'] or 0 for task in site.tasks):,}"),
+        Fact("Evaluations", figure(len(evaluations))),
+        Fact("Tasks", figure(len(tasks))),
+        Fact("Documents", f"{sum(task['documents'] or 0 for task in tasks):,}"),
+        Fact("Failures", f"{sum(task['failures'] or 0 for task in tasks):,}"),
         Fact("Explained", f"{len(explained):,}"),
         Fact("Clean pairs", _clean(failures)),
     )
@@ -77,7 +83,8 @@ def index_page(site: Site) -> IndexPage:
 def _clean(failures: Sequence[Row]) -> str:
     tried = [row for row in failures if row["status"] in _TRIED]
     clean = sum(1 for row in tried if row["clean"])
-    return f"{clean:,} ({share_of(clean, len(tried))})" if tried else "–"
+    sampled = any(row["status"] == "not sampled" for row in failures)
+    return f"{clean:,} ({sampled_share(clean, len(tried), sampled=sampled)})" if tried else "–"
 
 
 def _example(site: Site, explained: Sequence[Row]) -> Link | None:

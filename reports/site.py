@@ -47,7 +47,7 @@ class Site:
         known = {self.key(row) for row in self.tasks}
         for key in sorted(set(self.by_task) - known):
             empty: dict[str, Any] = dict.fromkeys(self.tasks[0] if self.tasks else ())
-            empty |= {"documents": None, "metric": None, "score": None, "not_attributable": ""}
+            empty |= {"documents": None, "metric": None, "score": None, "not_attributable": "", "decides": True}
             self.tasks.append(empty | key._asdict() | {"failures": len(self.by_task[key])})
 
     @staticmethod

@@ -67,6 +67,21 @@ def share_of(part: int, whole: int) -> str:
     return f"{100 * part / whole:.0f} %" if whole else "–"
 
 
+def interval(part: int, whole: int) -> tuple[float, float]:
+    """Wilson's 95 % interval of the share ``part`` / ``whole`` (``whole`` ≥ 1): what a sample says of all."""
+    z = 1.96
+    middle, spread = part + z * z / 2, z * math.sqrt(part * (whole - part) / whole + z * z / 4)
+    return max(0.0, (middle - spread) / (whole + z * z)), min(1.0, (middle + spread) / (whole + z * z))
+
+
+def sampled_share(part: int, whole: int, *, sampled: bool) -> str:
+    """:func:`share_of`, with the interval where only a sample was looked at: ``40 %, 31 to 50 %``."""
+    if not whole or not sampled:
+        return share_of(part, whole)
+    low, high = interval(part, whole)
+    return f"{share_of(part, whole)}, {100 * low:.0f} to {100 * high:.0f} %"
+
+
 def plural(count: int, noun: str, nouns: str | None = None) -> str:
     """``1 token``, ``12,000 tokens``."""
     return f"{count:,} {noun if count == 1 else nouns or noun + 's'}"

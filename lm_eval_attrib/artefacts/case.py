@@ -5,14 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeAlias
 
-from ..evaluation.failures import answer_of, as_text, gold_texts
+from ..evaluation.failures import answer_of, as_text
+from ..evaluation.gold import gold_texts
 from ..evaluation.judgement import Judgement
 from ..evaluation.metric import Criterion
 from ..evaluation.task import Document, EvaluatedTask, Request
 from ..prompt.profiles import CHOICES, TaskProfile, field_texts
+from ..records import digest
 from .reading import Asked, boxed, kind_of_answer, prompt_labels
+
+#: Task, filter and document.
+Key: TypeAlias = tuple[str, str, int]
 
 
 @dataclass(frozen=True)
@@ -35,7 +40,7 @@ class Case:
         return self.judgement.fails
 
     @property
-    def key(self) -> tuple[str, str, int]:
+    def key(self) -> Key:
         """Task, filter and document."""
         return self.task.name, self.criterion.filter, self.document.doc_id
 
@@ -55,6 +60,11 @@ class Case:
         """The generation arguments of the response."""
         given = self.request.arguments[1] if self.request is not None and len(self.request.arguments) > 1 else None
         return given if isinstance(given, Mapping) else {}
+
+    @cached_property
+    def answered(self) -> str:
+        """A digest of what was answered."""
+        return digest("answered", [[str(one) for one in request.responses] for request in self.document.requests])
 
     @property
     def prompt(self) -> str:
@@ -76,8 +86,13 @@ class Case:
     @cached_property
     def golds(self) -> tuple[str, ...]:
         """The right answers as texts: of a worked solution its last boxed expression, or what follows ``####``."""
+        return tuple(self.written_golds)
+
+    @cached_property
+    def written_golds(self) -> Mapping[str, str]:
+        """The same, each with the text that the task itself compares with: white space, solution and all."""
         found = gold_texts(self.task.target(self.document), self.task.choices(self.document))
-        return tuple(dict.fromkeys(_answer_within(gold) for gold in found))
+        return {_answer_within(gold): gold for gold in found}
 
     @cached_property
     def scores(self) -> tuple[float, ...] | None:

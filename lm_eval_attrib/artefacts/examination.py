@@ -10,11 +10,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal, TypeVar
 
-from ..charges import Artefact
+from ..charges import Artefact, LedgerRow
 from .again import answer_ahead
 from .budget import FAILURES, Allowance
-from .case import Case
-from .kind import Change, Kind, Proof, Survey
+from .case import Case, Key
+from .kind import Kind, Proof, Proposal, Survey
 from .ledger import Tally, gains
 from .onward import BATCH
 from .tools import Tools
@@ -34,10 +34,10 @@ Say = Callable[[str], None]
 class Examined:
     """What examining a task came to: by document what was tried on it, and by kind the counts."""
 
-    tried: dict[tuple[str, str, int], list[Artefact]] = field(default_factory=dict)
+    tried: dict[Key, list[Artefact]] = field(default_factory=dict)
     tallies: dict[str, Tally] = field(default_factory=dict)
 
-    def charge(self, key: tuple[str, str, int]) -> Artefact | None:
+    def charge(self, key: Key) -> Artefact | None:
         """The change that is charged for a failure: the first that was proved."""
         return next((one for one in self.tried.get(key, ()) if one.verdict == "proved"), None)
 
@@ -50,7 +50,8 @@ class Examination:
         tools: the task's scoring and the model.
         budget: of all kinds that need forwards together.
         seed: of the samples.
-        known: what was tried on failures before, by document: it is not tried again.
+        known: what was tried on failures before, by document: of the same answer it is not tried again.
+        before: the ledger's rows before, by kind: where nothing new is tried, right documents are not tried again either.
         said: where lines for a person go.
     """
 
@@ -60,12 +61,14 @@ class Examination:
         tools: Tools,
         budget: Allowance,
         seed: int = 1234,
-        known: Mapping[tuple[str, str, int], Tried] | None = None,
+        known: Mapping[Key, Tried] | None = None,
+        before: Mapping[str, LedgerRow] | None = None,
         say: Say = lambda line: None,
     ) -> None:
         self.kinds, self.tools, self.budget, self.seed, self.say = kinds, tools, budget, seed, say
-        self.known = known or {}
+        self.known, self.before = known or {}, before or {}
         self.found = Examined()
+        self._again = 0
 
     def run(self, cases: Sequence[Case]) -> Iterator[tuple[Case, Artefact]]:
         """Try every kind; yields each failure's tried changes as they are known. :attr:`found` has all of it at the end."""
@@ -84,7 +87,7 @@ class Examination:
             tally.seconds += time.monotonic() - started
             self._settle(kind, tally)
 
-    def _proposals(self, kind: Kind, cases: Sequence[Case], survey: Survey) -> list[tuple[Case, Change]]:
+    def _proposals(self, kind: Kind, cases: Sequence[Case], survey: Survey) -> list[tuple[Case, Proposal]]:
         found = []
         for case in cases:
             try:
@@ -97,22 +100,27 @@ class Examination:
                 found.append((case, change))
         return found
 
-    def _failures(self, kind: Kind, proposals: Sequence[tuple[Case, Change]], tally: Tally) -> Iterator[tuple[Case, Artefact]]:
+    def _failures(
+        self, kind: Kind, proposals: Sequence[tuple[Case, Proposal]], tally: Tally
+    ) -> Iterator[tuple[Case, Artefact]]:
         again = [(case, change) for case, change in proposals if self._known(kind, case) is not None]
         for case, _ in again:
             yield case, self._keep(case, self._known(kind, case), tally)
         known = {case.key for case, _ in again}
+        self._again = len(known)
         fresh = [(case, change) for case, change in proposals if case.key not in known]
         self._announce(kind, fresh)
         for case, change, proof, seconds in self._proved(kind, fresh, FAILURES):
             verdict: Literal["proved", "not proved", "suspect"]
             verdict = "suspect" if proof.suspect else "proved" if proof.right else "not proved"
             remedy = proof.remedy or change.remedy
-            made = Artefact(kind.name, change.text, verdict, proof.text, remedy, proof.forwards, seconds)
+            made = Artefact(kind.name, change.text, verdict, proof.text, remedy, proof.forwards, seconds, case.answered)
             yield case, self._keep(case, made, tally)
 
     def _known(self, kind: Kind, case: Case) -> Artefact | None:
-        return self.known.get(case.key, {}).get(kind.name)
+        """What was tried before and cost something: what costs nothing is tried again."""
+        known = self.known.get(case.key, {}).get(kind.name)
+        return known if known is not None and known.forwards and known.answered == case.answered else None
 
     def _keep(self, case: Case, tried: Artefact | None, tally: Tally) -> Artefact:
         assert tried is not None
@@ -125,7 +133,7 @@ class Examination:
             tally.remedies[tried.remedy] += 1
         return tried
 
-    def _announce(self, kind: Kind, proposals: Sequence[tuple[Case, Change]]) -> None:
+    def _announce(self, kind: Kind, proposals: Sequence[tuple[Case, Proposal]]) -> None:
         most = sum(change.forwards for _, change in proposals)
         if most:
             left = max(self.budget.forwards - self.budget.spent, 0)
@@ -135,8 +143,8 @@ class Examination:
             )
 
     def _proved(
-        self, kind: Kind, proposals: Sequence[tuple[Case, Change]], share: float
-    ) -> Iterator[tuple[Case, Change, Proof, float]]:
+        self, kind: Kind, proposals: Sequence[tuple[Case, Proposal]], share: float
+    ) -> Iterator[tuple[Case, Proposal, Proof, float]]:
         """Each proposal with its proof: what is free first, then in seeded order while the budget lasts."""
         free = [one for one in proposals if not one[1].forwards]
         dear = self._shuffled([one for one in proposals if one[1].forwards], kind.name)
@@ -153,7 +161,7 @@ class Examination:
                 self.budget.take(proof.forwards)
                 yield case, change, proof, shared + time.monotonic() - started
 
-    def _ahead(self, kind: Kind, batch: Sequence[tuple[Case, Change]]) -> None:
+    def _ahead(self, kind: Kind, batch: Sequence[tuple[Case, Proposal]]) -> None:
         """What the model has to do for a batch, done at once; what fails here is tried again one by one."""
         try:
             if kind.cost == "continued" and self.tools.onward is not None:
@@ -163,7 +171,7 @@ class Examination:
         except Exception:
             log.debug("%s: a batch of %d failed", kind.name, len(batch), exc_info=True)
 
-    def _prove(self, kind: Kind, case: Case, change: Change) -> Proof:
+    def _prove(self, kind: Kind, case: Case, change: Proposal) -> Proof:
         try:
             return kind.prove(case, change, self.tools)
         except Exception as error:
@@ -174,6 +182,10 @@ class Examination:
     def _right(self, kind: Kind, right: Sequence[Case], survey: Survey, tally: Tally) -> None:
         """The same change on right documents: what it breaks is subtracted. Nothing proved, nothing to subtract."""
         if not any(self.tools.gather(tally.proved)):
+            return
+        row = self.before.get(kind.name)
+        if row is not None and row.right_tried and all(self.tools.gather(self._again == tally.tried)):
+            self._take_over(row, tally)
             return
         drawn = self._shuffled(right, f"{kind.name} right")
         proposals = self._proposals(kind, drawn[:RIGHT_FREE], survey)
@@ -186,6 +198,11 @@ class Examination:
             if proof.right is not None:
                 tally.right_tried += 1
                 tally.broken += not proof.right
+
+    def _take_over(self, row: LedgerRow, tally: Tally) -> None:
+        """What right documents said before, over all processes: the first says it for all."""
+        if self.tools.first:
+            tally.right_concerned, tally.right_tried, tally.broken = row.right_concerned, row.right_tried, row.broken
 
     def _settle(self, kind: Kind, tally: Tally) -> None:
         """Charges of an uncertain kind stand only where the whole task gains beyond chance."""

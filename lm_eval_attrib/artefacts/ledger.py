@@ -21,6 +21,7 @@ from ..records import TaskSummary
 ALPHA = 0.05
 #: The row of all kinds together.
 ALL = "all"
+NOTHING = "nothing of it was lost by the harness"
 
 
 @dataclass
@@ -119,7 +120,7 @@ def _wilson(population: int, tried: int, found: int) -> Estimate:
 
 def ledger_rows(summary: TaskSummary, tallies: Iterable[Tally]) -> list[LedgerRow]:
     """The ledger of one task: a row a kind that had anything to say, and one of all kinds together (:data:`ALL`), the first."""
-    counted = [tally for tally in tallies if tally.concerned or tally.proved or tally.suspects or tally.note]
+    counted = [tally for tally in tallies if tally.concerned]
     nets = {tally.kind: _net(tally) for tally in counted}
     whole = Estimate(0.0, 0.0, 0.0)
     for net in nets.values():
@@ -177,7 +178,7 @@ def in_one_line(rows: Sequence[LedgerRow]) -> str:
     lost: Mapping[str, float] = {row.kind: row.net / max(row.documents, 1) for row in rows if row.kind != ALL and row.net > 0}
     said = f"{100 * whole.score_as_run:.1f} % as run"
     if not lost:
-        return f"{said}; nothing of it was lost by the harness"
+        return f"{said}; {NOTHING}"
     between = "" if whole.net_low == whole.net_high else f" [{100 * whole.score_low:.1f}, {100 * whole.score_high:.1f}]"
     kinds = ", ".join(f"{100 * share:.1f} {kind}" for kind, share in sorted(lost.items(), key=lambda one: -one[1]))
     return f"{said}; {100 * whole.score_without:.1f} %{between} without what the harness lost: {kinds}"

@@ -163,12 +163,18 @@ def _letter_in(said: str, options: Sequence[str]) -> str | None:
 
 
 def _option_in(said: str, options: Sequence[str]) -> str | None:
-    """The letter of the only option whose text stands in ``said``; one within another one's text does not count."""
+    """The letter of the only option whose text stands in ``said``."""
+    place = _named(said, options)
+    return None if place is None or place >= 10 else "ABCDEFGHIJ"[place]
+
+
+def _named(said: str, options: Sequence[str]) -> int | None:
+    """The place of the only option whose text stands in ``said``; one within another one's text does not count."""
     plain = _words(said)
     there = [(place, _words(option)) for place, option in enumerate(options)]
     there = [(place, option) for place, option in there if option and f" {option} " in f" {plain} "]
     longest = [one for one in there if not any(one[1] != other[1] and one[1] in other[1] for other in there)]
-    return "ABCDEFGHIJ"[longest[0][0]] if len(longest) == 1 and longest[0][0] < 10 else None
+    return longest[0][0] if len(longest) == 1 else None
 
 
 def _expression_in(said: str) -> str | None:
@@ -201,7 +207,8 @@ def _unannounced(text: str, asked: Asked) -> Reading | None:
     if asked.sought == "mathematics":
         formulas = [next(group for group in found.groups() if group) for found in _MATHS.finditer(text)]
         return Reading(formulas[-1].strip(), "the last formula") if formulas else _short(text)
-    return _short(text)
+    named = _named(text, asked.options)
+    return _short(text) if named is None else Reading(asked.options[named], "the only option that it names")
 
 
 def _without_listing(text: str) -> str:

@@ -71,14 +71,17 @@ class Retrial:
 
     def _ways(self, case: Case, reading: Reading) -> Iterator[str]:
         yield reading.answer
-        yield from (gold for gold in case.golds if gold != reading.answer and same_answer(reading.answer, gold, case.asked))
+        for gold, written in case.written_golds.items():
+            if same_answer(reading.answer, gold, case.asked):
+                yield from dict.fromkeys((gold, written))
 
     def _tells(self, case: Case, mold: str) -> bool:
         return self.extracted(case, mold.format(_FOIL)) is False
 
     def accepts_gold(self, case: Case) -> bool | None:
         """Whether the task accepts any of its own gold answers, written in any way it may understand; None if it cannot say."""
-        said = [self.extracted(case, mold.format(gold)) for gold in case.golds for mold in MOLDS]
+        known = dict.fromkeys(text for pair in case.written_golds.items() for text in pair)
+        said = [self.extracted(case, mold.format(gold)) for gold in known for mold in MOLDS]
         return None if not said or all(one is None for one in said) else any(said)
 
     def _right(self, case: Case, value: float | None) -> bool | None:
@@ -100,7 +103,7 @@ class Retrial:
         task, document, name = case.task, case.document, case.criterion.filter
         try:
             found = list(answers) if filtered else task.refilter(document, name, answers)
-            metrics = None if found is None else task.score(document, found)
+            metrics = None if found is None else task.score(document, name, found)
         except Exception as error:
             # A task's scorer may stumble over text it never saw: no verdict.
             log.debug("%s, document %s: a changed answer could not be scored (%s)", task.name, document.doc_id, error)

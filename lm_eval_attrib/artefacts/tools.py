@@ -44,7 +44,7 @@ class Tools:
         blame: which few-shot example relevance blames.
         answers: by document and prompt, answers to its requests that were got again.
         named: kinds that were asked for by name: they need no sign.
-        gather: every process's part, in every process.
+        gather: every process's part, in every process; ``first``: whether this is the first one.
     """
 
     retrial: Retrial = field(default_factory=Retrial)
@@ -55,6 +55,7 @@ class Tools:
     tokenizer: Tokenizer | None = None
     blame: Blame | None = None
     named: frozenset[str] = frozenset()
+    first: bool = True
     answers: dict[tuple[tuple[str, str, int], str], list[Any]] = field(default_factory=dict)
     gather: Callable[[Any], list[Any]] = _alone
     _ids: dict[tuple[str, str, int], Continuation | None] = field(default_factory=dict)

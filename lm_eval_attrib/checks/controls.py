@@ -1,16 +1,17 @@
-"""Experiments run, and set against chance: the same at random places, within a budget of prompts."""
+"""Experiments run, and set against chance: random places drawn one after another until it is known what chance does."""
 
 from __future__ import annotations
 
 import random
 from collections.abc import Sequence
 
-from ..lrp.intervention.interventions import Variant
 from ..lrp.intervention.probe import Probe
+from ..lrp.intervention.variant import Variant
 from ..records import Check
 from ..terms import check_order
+from .chance import ChanceRecord, ChanceTest
 from .experiments import Experiment
-from .labels import Thresholds, convincing
+from .labels import Thresholds, convincing, level
 
 
 class Trials:
@@ -18,24 +19,24 @@ class Trials:
 
     Args:
         probe: runs variants of the failure's prompt.
-        thresholds: its ``rows`` are the budget: experiments and controls that would go over it are not run.
+        thresholds: say when chance is known to be rare.
         rng: draws the random places.
+        task: whose failure it is.
+        record: what chance did to the task's earlier failures; this failure's draws are added.
 
     Attributes:
         delta: Δℓ (nats) of the unchanged prompt, after :meth:`begin`.
         done: the experiments that were run, in the order of running.
     """
 
-    def __init__(self, probe: Probe, thresholds: Thresholds, rng: random.Random) -> None:
+    def __init__(
+        self, probe: Probe, thresholds: Thresholds, rng: random.Random, task: str = "", record: ChanceRecord | None = None
+    ) -> None:
         self.thresholds = thresholds
         self.delta = 0.0
         self.done: list[Experiment] = []
-        self._probe, self._rng = probe, rng
-
-    @property
-    def left(self) -> int:
-        """Prompts that may still be run."""
-        return self.thresholds.rows - self._probe.rows
+        self._probe, self._rng, self._task = probe, rng, task
+        self._record = ChanceRecord() if record is None else record
 
     def begin(self, delta: float | None, experiments: Sequence[Experiment]) -> None:
         """Run the first experiments, and in the same batch the unchanged prompt where its Δℓ is not known."""
@@ -44,16 +45,40 @@ class Trials:
         self._keep(experiments, found)
 
     def measure(self, experiments: Sequence[Experiment]) -> None:
-        """Run experiments in one batch, as many as the budget still has."""
-        experiments = experiments[: max(0, self.left)]
+        """Run experiments in one batch."""
         self._keep(experiments, self._probe([item.variant for item in experiments]).tolist())
 
-    def control(self, experiments: Sequence[Experiment], draws: int) -> None:
-        """Random places for each experiment, in one batch, as many as the budget still has."""
-        drawn = [(item, item.draw(self._rng)) for item in experiments for _ in range(draws)]
-        known = [(item, variant) for item, variant in drawn if variant is not None][: max(0, self.left)]
-        for (item, _), after in zip(known, self._probe([variant for _, variant in known]).tolist(), strict=True):
-            item.controls.append(after)
+    def against_chance(self, experiment: Experiment) -> bool:
+        """Draw random places until chance is known to turn this failure rarely, or not to; whether the experiment convinces.
+
+        Without random places to draw, chance stays unknown and the experiment convinces nobody.
+        """
+        prior = self._record.prior(self._task, experiment.check, experiment.size)
+        test = ChanceTest(level(experiment.check, self.thresholds), self.thresholds.draws, self.thresholds.least_draws)
+        while True:
+            drawn, turned = len(experiment.controls), experiment.turned_draws
+            if test.verdict(prior, drawn, turned) != "open":
+                break
+            places = [
+                place for place in (experiment.draw(self._rng) for _ in range(test.wanted(prior, drawn, turned))) if place
+            ]
+            if not places:
+                return False
+            self._try(experiment, places)
+        experiment.chance = prior.after(drawn, turned)
+        self._record.add(self._task, experiment.check, experiment.size, drawn, turned)
+        return self.convincing(experiment)
+
+    def _try(self, experiment: Experiment, places: Sequence[Sequence[Variant]]) -> None:
+        """Run random places: all whole ones first, then what of the others can still turn."""
+        whole = self._probe([place[-1] for place in places]).tolist()
+        held = [place[:-1] for place, after in zip(places, whole, strict=True) if after > 0 and len(place) > 1]
+        parts = self._probe([variant for place in held for variant in place]).tolist() if held else []
+        experiment.controls += whole
+        experiment.turned_draws += sum(after <= 0 for after in whole)
+        for place in held:
+            own, parts = parts[: len(place)], parts[len(place) :]
+            experiment.turned_draws += any(after <= 0 for after in own)
 
     def fewest(self, check: str) -> Experiment | None:
         """The experiment of this kind with the smallest amount that turned the answer."""
@@ -61,12 +86,8 @@ class Trials:
         return min(turned, key=lambda item: item.amount, default=None)
 
     def convincing(self, experiment: Experiment) -> bool:
-        """Whether it turned the answer where its controls mostly did not."""
+        """Whether it turned the answer and chance rarely does."""
         return convincing(experiment.row(self.delta), self.thresholds)
-
-    def convinced(self, check: str) -> bool:
-        """Whether any experiment of this kind did."""
-        return any(self.convincing(item) for item in self.done if item.check == check)
 
     def checks(self) -> tuple[Check, ...]:
         """The rows, in the order of :data:`~.terms.CHECKS`."""

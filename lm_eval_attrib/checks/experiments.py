@@ -6,26 +6,50 @@ import random
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
-from ..lrp.intervention.interventions import Variant
+from ..lrp.intervention.variant import Variant
 from ..records import Check
 from ..terms import ABLATE_HEADS, ABLATE_NODES
 from .explained_prompt import Subject
+from .places import matched_words
 
-#: A random place for the same intervention; None where there is none (any more).
-Draw = Callable[[random.Random], "Variant | None"]
+#: So many top-ranked words are what the ranking names: with two causes, the second is no random place.
+NAMED = 5
+#: A random place for the same intervention: its variants, the whole one last; empty where there is none (any more).
+Draw = Callable[[random.Random], Sequence[Variant]]
+
+
+def nowhere(rng: random.Random) -> Sequence[Variant]:
+    """For an intervention that has no random counterpart."""
+    return ()
 
 
 @dataclass
 class Experiment:
-    """One intervention, its outcome, and how random places for it are drawn."""
+    """One intervention, its outcome, and how random places for it are drawn.
+
+    Attributes:
+        check: its name, see :mod:`.terms`.
+        amount: what is stored as its size: words, places, heads, or what is added to scores.
+        variant: the prompt's changed run.
+        draw: a random place.
+        size: tokens, hidden states or heads that are changed: what chance depends on.
+        detail: what was changed, for a reader.
+        after: Δℓ when it was run; None before.
+        controls: Δℓ of each random place (of its whole variant).
+        turned_draws: random places of which some variant turned the answer.
+        chance: probability that a random place turns this failure, once that is known.
+    """
 
     check: str
     amount: float
     variant: Variant
     draw: Draw
+    size: int = 1
     detail: str = ""
     after: float | None = None
     controls: list[float] = field(default_factory=list)
+    turned_draws: int = 0
+    chance: float | None = None
 
     @property
     def turned(self) -> bool:
@@ -43,22 +67,37 @@ class Experiment:
             delta_after=self.after,
             turned=self.turned,
             control=sum(self.controls) / drawn if drawn else None,
-            control_turned=sum(value <= 0 for value in self.controls) / drawn if drawn else None,
+            control_turned=self.turned_draws / drawn if drawn else None,
+            draws=drawn,
+            turned_draws=self.turned_draws,
+            chance=self.chance,
             detail=self.detail,
         )
 
 
-def mask(subject: Subject, check: str, words: Sequence[int]) -> Experiment:
-    """Mask ``words`` (indices into ``subject.maskable``); the control masks as many others."""
+def mask(subject: Subject, check: str, words: Sequence[int], nested: bool = False) -> Experiment:
+    """Mask ``words`` (indices into ``subject.maskable``); chance masks matched others, none of those that the ranking names.
+
+    ``nested``: fewer of them were masked before and turned nothing. Then a random place is a ranking of as many matched words
+    too, and turns the answer where any number of its first ones does.
+    """
     maskable = subject.maskable
-    others = [word for word in range(len(maskable)) if word not in set(words)]
 
-    def draw(rng: random.Random) -> Variant | None:
-        drawn = rng.sample(others, min(len(words), len(others)))
-        return Variant(masked=_positions(maskable[word] for word in drawn)) if drawn else None
+    def draw(rng: random.Random) -> Sequence[Variant]:
+        partners = matched_words(maskable, subject.segments, words, rng, subject.ranked[:NAMED])
+        if partners is None:
+            return ()
+        first = 1 if nested else len(partners)
+        return [Variant(masked=_positions(partners[:k])) for k in range(first, len(partners) + 1)]
 
-    variant = Variant(masked=_positions(maskable[word] for word in words))
-    return Experiment(check, len(words), variant, draw, subject.told(words))
+    positions = _positions(maskable[word] for word in words)
+    return Experiment(check, len(words), Variant(masked=positions), draw, len(positions), subject.told(words))
+
+
+def mask_all(subject: Subject, check: str, words: Sequence[int]) -> Experiment:
+    """Mask ``words``, where nothing is left that chance could be matched with."""
+    positions = _positions(subject.maskable[word] for word in words)
+    return Experiment(check, len(words), Variant(masked=positions), nowhere, len(positions))
 
 
 def shift(
@@ -75,42 +114,44 @@ def shift(
         return None
     others = [word for word in range(len(subject.maskable)) if subject.outside(word)]
 
-    def draw(rng: random.Random) -> Variant | None:
+    def draw(rng: random.Random) -> Sequence[Variant]:
         positions: list[int] = []
         start = rng.randrange(len(others)) if others else 0
         for word in (*others[start:], *others[:start]):
             if len(positions) >= len(moved):
                 break
             positions += subject.maskable[word]
-        return Variant(shifted=tuple(sorted(positions)), shift=amount, shift_blocks=blocks) if positions else None
+        return [Variant(shifted=tuple(sorted(positions)), shift=amount, shift_blocks=blocks)] if positions else ()
 
     names = sorted({subject.segments[i] for i in moved})
     variant = Variant(shifted=tuple(moved), shift=amount, shift_blocks=blocks)
-    return Experiment(check, amount, variant, draw, ", ".join(names))
+    return Experiment(check, amount, variant, draw, len(moved), ", ".join(names))
 
 
 def ablate_nodes(subject: Subject, count: int) -> Experiment | None:
-    """Ablate the ``count`` top hidden states; the control takes other positions of the same layers.
+    """Ablate the top hidden states of ``count`` places, each in the block where it is most relevant; chance takes other places.
 
-    Neither embeddings (masking words is that check) nor the explained position. None where there is nothing to ablate.
+    Of each position one hidden state only: five blocks of one place are one cause, not five. Neither embeddings (masking words
+    is that check) nor sinks nor the explained position. None where there is nothing to ablate.
     """
     among = set(subject.free)
     known = [node for node in subject.hidden_states() if node[0] >= 0 and node[1] in among and node[2] > 0]
-    top = [(layer, position) for layer, position, _ in sorted(known, key=lambda node: -node[2])[:count]]
+    best: dict[int, int] = {}
+    for layer, position, _ in sorted(known, key=lambda node: -node[2]):
+        best.setdefault(position, layer)
+    top = [(layer, position) for position, layer in list(best.items())[:count]]
     if not top:
         return None
 
-    def draw(rng: random.Random) -> Variant | None:
-        drawn: list[tuple[int, int]] = []
-        for layer, _ in top:
-            free = [i for i in subject.free if (layer, i) not in top and (layer, i) not in drawn]
-            if not free:
-                return None
-            drawn.append((layer, rng.choice(free)))
-        return Variant(nodes=tuple(drawn))
+    def draw(rng: random.Random) -> Sequence[Variant]:
+        places = [i for i in subject.free if i not in {position for _, position in top}]
+        if len(places) < len(top):
+            return ()
+        drawn = rng.sample(places, len(top))
+        return [Variant(nodes=tuple((layer, place) for (layer, _), place in zip(top, drawn, strict=True)))]
 
-    detail = ", ".join(f"layer {layer} position {position}" for layer, position in top)
-    return Experiment(ABLATE_NODES, len(top), Variant(nodes=tuple(top)), draw, detail)
+    detail = ", ".join(f"{subject.place(position)} in block {layer}" for layer, position in top)
+    return Experiment(ABLATE_NODES, len(top), Variant(nodes=tuple(top)), draw, len(top), detail)
 
 
 def ablate_heads(subject: Subject, count: int, heads: int) -> Experiment | None:
@@ -130,18 +171,18 @@ def ablate_heads(subject: Subject, count: int, heads: int) -> Experiment | None:
     if not top:
         return None
 
-    def draw(rng: random.Random) -> Variant | None:
+    def draw(rng: random.Random) -> Sequence[Variant]:
         drawn: list[tuple[int, int, int | None]] = []
         for _, _, position in top:
             every = ((block, head, position) for block in blocks for head in range(heads))
             free = [unit for unit in every if unit not in top and unit not in drawn]
             if not free:
-                return None
+                return ()
             drawn.append(rng.choice(free))
-        return Variant(heads=tuple(drawn))
+        return [Variant(heads=tuple(drawn))]
 
-    detail = ", ".join(f"block {block} head {head} position {position}" for block, head, position in top)
-    return Experiment(ABLATE_HEADS, len(top), Variant(heads=tuple(top)), draw, detail)
+    detail = ", ".join(f"block {block} head {head} at {subject.place(position)}" for block, head, position in top)
+    return Experiment(ABLATE_HEADS, len(top), Variant(heads=tuple(top)), draw, len(top), detail)
 
 
 def _positions(words: Iterable[Sequence[int]]) -> tuple[int, ...]:

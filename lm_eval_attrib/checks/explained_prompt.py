@@ -20,8 +20,8 @@ class Subject:
     Attributes:
         pair: the explained pair, unpadded.
         relevance: [n] relevance of the tokens.
-        words: the words of the input as positions of their tokens; special tokens belong to none.
-        special: [n] special tokens; empty: none.
+        words: the words of the input as positions of their tokens; sinks belong to none.
+        special: [n] sinks (special tokens, role words, the first position …); empty: none.
         segments: [n] segment of each token; empty: unknown.
         relevant: segments that hold the evidence; empty: unknown, so that no pattern can be told.
         texts: [n] text of each token, for a reader; empty: unknown.
@@ -31,6 +31,8 @@ class Subject:
         rival: [n] relevance of the tokens under the other rule (CP-LRP), for the agreement of the two.
         completeness_gap: the attribution's own.
         delta: Δℓ of the pair as the attribution found it (nats); None: a plain run will tell.
+        own: the segment of what the model wrote itself, which is neither relevant nor irrelevant; empty: none.
+        asked: segments of question and evidence, which a prior answer does without; empty: unknown.
     """
 
     pair: Pair
@@ -46,6 +48,8 @@ class Subject:
     rival: Sequence[float] | Tensor | None = None
     completeness_gap: float | None = None
     delta: float | None = None
+    own: str = ""
+    asked: frozenset[str] = frozenset()
 
     @property
     def length(self) -> int:
@@ -54,7 +58,7 @@ class Subject:
 
     @cached_property
     def specials(self) -> frozenset[int]:
-        """Positions of special tokens."""
+        """Positions of sinks."""
         return frozenset(i for i, special in enumerate(self.special) if special)
 
     @cached_property
@@ -77,8 +81,23 @@ class Subject:
         return [word for word in ranking(relevance) if relevance[word] > 0]
 
     def outside(self, word: int) -> bool:
-        """Whether no token of a maskable word is in a relevant segment."""
-        return self.relevant_positions.isdisjoint(self.maskable[word])
+        """Whether no token of a maskable word is in a relevant segment, or of the model's own answer."""
+        return self.relevant_positions.isdisjoint(self.maskable[word]) and not self.wrote(word)
+
+    def wrote(self, word: int) -> bool:
+        """Whether a maskable word is of the model's own answer so far."""
+        return bool(self.own) and any(self.segments[i] == self.own for i in self.maskable[word])
+
+    def within(self, segments: frozenset[str]) -> list[int]:
+        """The maskable words with a token in one of ``segments``; none where segments are not known."""
+        if not self.segments:
+            return []
+        return [k for k, word in enumerate(self.maskable) if any(self.segments[i] in segments for i in word)]
+
+    def place(self, position: int) -> str:
+        """A position as a reader is told of it: its token's text, or its number."""
+        text = self.texts[position].strip() if self.texts else ""
+        return f"“{text}”" if text else f"position {position}"
 
     def told(self, words: Sequence[int]) -> str:
         """The texts of maskable words."""

@@ -9,7 +9,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ..records import Check
-from ..terms import ABLATE_HEADS, ABLATE_NODES, MASK_OUTSIDE, MASK_TOP, RAISE, check_term, delta_text
+from ..terms import (
+    ABLATE_HEADS,
+    ABLATE_NODES,
+    MASK_OUTSIDE,
+    MASK_OWN,
+    MASK_QUESTION,
+    MASK_TOP,
+    PATTERN_PARTS,
+    RAISE,
+    check_term,
+    delta_text,
+)
+
+#: The checks that a label other than NC can follow from.
+_DECIDING = (MASK_TOP, ABLATE_NODES, ABLATE_HEADS)
 
 
 @dataclass(frozen=True)
@@ -17,30 +31,34 @@ class Thresholds:
     """Every number that a label depends on.
 
     Attributes:
+        least_delta: a pair whose Δℓ (nats) is not above this is not clean, and undecided: what turns it may be anything.
         max_words: at most this many top-ranked words are masked (method.md: 5).
-        turned_by_chance: a check counts only if a smaller share than this of its random draws turns the answer too. A half:
-            what random places do as often as not says nothing about the place.
-        draws: random draws wherever a control decides.
-        shift: what is added to (or taken from) the attention scores of all relevant segments together, in every block; +3
-            multiplies a key's weight by up to e³ ≈ 20.
+        chance: the share of failures that chance may label. A check counts only if the probability that a random place turns
+            this failure is below its part of it (:func:`level`).
+        pattern_chance: the same for what tells patterns apart once a label is known.
+        draws, least_draws: random places of one check, at most and at least.
+        shift: what is added to the attention scores of all relevant segments together, in every block; +3 multiplies a key's
+            weight by up to e³ ≈ 20.
         shift_one: what is added to those of one relevant segment alone, in the first half of the blocks. It takes more, because
             nothing else is raised with it (e⁶ ≈ 400: a word among as many that get the same score). In the first half, because
             that is where later tokens read a word; later blocks carry what was read at other positions, and scores pushed
             there pull attention away from these (figures in docs/labels.md).
         nodes, heads: how many of each are ablated at once: the same small number as words, because ablating much breaks any
             answer (of heads a tenth of the model's at most).
-        rows: prompts run for one failure at most. A changed run costs a little more than a plain one: these are worth at most
-            15 forwards (``bench/checks.py``; deletion curves, which are off by default, come on top).
+        prior: where at least this part of Δℓ stays with question and evidence masked, the question does not matter.
     """
 
+    least_delta: float = 1.0
     max_words: int = 5
-    turned_by_chance: float = 0.5
-    draws: int = 3
+    chance: float = 0.05
+    pattern_chance: float = 0.25
+    draws: int = 20
+    least_draws: int = 3
     shift: float = 3.0
     shift_one: float = 6.0
     nodes: int = 5
     heads: int = 5
-    rows: int = 14
+    prior: float = 0.7
 
 
 @dataclass(frozen=True)
@@ -53,22 +71,30 @@ class Labelling:
 
 
 def convincing(check: Check, thresholds: Thresholds) -> bool:
-    """Whether the check turned the answer where its random control, which it must have, mostly did not."""
-    return check.turned and check.control_turned is not None and check.control_turned < thresholds.turned_by_chance
+    """Whether the check turned the answer and random places, which must have been drawn, rarely do."""
+    return check.turned and check.draws > 0 and check.chance is not None and check.chance < level(check.check, thresholds)
+
+
+def level(check: str, thresholds: Thresholds) -> float:
+    """What the probability that chance does the same must fall below, for a check of this name.
+
+    Three checks can each give a failure a label, so each has a third of what chance may label.
+    """
+    return thresholds.chance / len(_DECIDING) if check in _DECIDING else thresholds.pattern_chance
 
 
 def labelling(delta: float, checks: Sequence[Check], thresholds: Thresholds | None = None) -> Labelling:
     """Label and pattern of a failure whose unchanged prompt has Δℓ ``delta``.
 
-    M-IA: the smallest number of top-ranked words whose masking turns Δℓ ≤ 0 does so where as many random words do not.
-    M-AG: not M-IA, and ablating the top graph nodes or heads turns it where as many random ones do not. NC: both were tried,
-    neither did. Undecided (None): Δℓ ≤ 0 from the start, nothing to mask, or not M-IA with no graph to try.
+    M-IA: masking the smallest number of top-ranked words that turns Δℓ ≤ 0 does so, where random words rarely do. M-AG: not
+    M-IA, and ablating the top graph nodes or heads turns it where random ones rarely do. NC: both were tried, neither did.
+    Undecided (None): the pair is not clean, nothing to mask, or not M-IA with no graph to try.
     """
     thresholds = thresholds or Thresholds()
-    if delta <= 0:
-        return Labelling(
-            None, None, f"Undecided: Δℓ is {delta_text(delta)} before anything is changed, so nothing can turn it."
-        )
+    if delta <= thresholds.least_delta:
+        least = f"{thresholds.least_delta:g}"
+        why = "so nothing can turn it" if delta <= 0 else f"and not above {least}: anything may turn it"
+        return Labelling(None, None, f"Undecided, too close: Δℓ is {delta_text(delta)} before anything is changed, {why}.")
     masked = [check for check in checks if check.check == MASK_TOP]
     if not masked:
         return Labelling(None, None, "Undecided: no word of the prompt has positive relevance, so there is nothing to mask.")
@@ -82,37 +108,45 @@ def labelling(delta: float, checks: Sequence[Check], thresholds: Thresholds | No
             return _with_pattern("M-AG", f"{failed}; but {_told(check)}", checks, thresholds)
     if not ablations:
         return Labelling(None, None, f"Undecided: {failed}; no graph nodes or heads were given to ablate.")
-    return Labelling("NC", None, f"NC: {'; '.join([failed, *(_told(check) for check in ablations)])}.")
+    return _with_pattern("NC", "; ".join([failed, *(_told(check) for check in ablations)]), checks, thresholds)
 
 
 def _with_pattern(label: str, why: str, checks: Sequence[Check], thresholds: Thresholds) -> Labelling:
-    """OIT if masking outside the relevant segments turned it, URT if raising the attention on them did."""
-    outside = next((check for check in checks if check.check == MASK_OUTSIDE), None)
-    raised = [check for check in checks if check.check == RAISE]
-    best = next((check for check in raised if convincing(check, thresholds)), None)
-    pattern, reasons = [], []
-    if outside is not None and convincing(outside, thresholds):
-        pattern.append("OIT")
-        reasons.append(f"OIT, {_told(outside)}")
-    if best is not None:
-        pattern.append("URT")
-        reasons.append(f"URT, {_told(best)}")
-    if not pattern:
-        tried = [_told(check) for check in (outside, *raised) if check is not None]
+    """The parts of the pattern that the checks show; a failure without a clue can only be one of PRIOR."""
+    manifest = label != "NC"
+    asked = {"OIT": (MASK_OUTSIDE,), "URT": (RAISE,), "OWN": (MASK_OWN,)} if manifest else {}
+    shown = {
+        part: next((check for check in checks if check.check in kinds and convincing(check, thresholds)), None)
+        for part, kinds in asked.items()
+    }
+    shown["PRIOR"] = next((check for check in checks if check.check == MASK_QUESTION and stays(check, thresholds)), None)
+    found = [part for part in PATTERN_PARTS if shown.get(part) is not None]
+    reasons = [f"{part}, {_told(check)}" for part in found if (check := shown[part]) is not None]
+    if manifest and not found:
+        tried = [_told(check) for check in checks if check.check in (MASK_OUTSIDE, MASK_OWN, RAISE)]
         reasons.append(f"no pattern, {'; '.join(tried)}" if tried else "no pattern, no relevant segments are known")
-    return Labelling(label, "+".join(pattern) or None, f"{label}: {why}. {'. '.join(_capital(text) for text in reasons)}.")
+    sentences = [f"{label}: {why}", *(_capital(text) for text in reasons)]
+    return Labelling(label, "+".join(found) or None, " ".join(f"{sentence}." for sentence in sentences))
+
+
+def stays(check: Check, thresholds: Thresholds) -> bool:
+    """Whether so much of Δℓ is left that what was masked does not matter."""
+    return check.delta_before > 0 and check.delta_after >= thresholds.prior * check.delta_before
 
 
 def _told(check: Check) -> str:
-    """One clause: what was done, what it did to Δℓ, what the control did."""
+    """One clause: what was done, what it did to Δℓ, what chance did."""
     amount = abs(check.amount)
     action = check_term(check.check).clause.format(n=f"{amount:g}", s="" if amount == 1 else "s", detail=check.detail or "…")
     text = f"{action} takes Δℓ from {delta_text(check.delta_before)} to {delta_text(check.delta_after)}"
-    if check.control is not None:
-        text += f" (random places: {delta_text(check.control)}"
-        if check.control_turned is not None:
-            text += f", {check.control_turned:.0%} turned"
+    if check.draws:
+        text += f" ({check.turned_draws} of {check.draws} random places turn it"
+        text += "" if check.chance is None else f", chance {check.chance:.0%}"
         text += ")"
+    elif check.chance is not None:
+        text += f" (chance {check.chance:.0%}, by the task's earlier failures)"
+    elif check.turned and check.check != MASK_QUESTION:
+        text += " (no random places like it to compare with)"
     return text
 
 

@@ -1,12 +1,13 @@
 """Causal checks of one explained failure: is what the attribution ranks high what makes the model answer wrong?
 
 Each check changes the prompt's forward where the attribution points, and where chance does (its control), and measures Δℓ
-again. A label is decided from these figures alone (:mod:`.labels`), within a budget of prompts run.
+again. A label is decided from these figures alone (:mod:`.labels`).
 """
 
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from torch import nn
@@ -15,9 +16,10 @@ from ..lrp.intervention.faithfulness import curve_counts, deletion_curves, ranki
 from ..lrp.intervention.interventions import Masking
 from ..lrp.intervention.probe import Probe
 from ..records import Check, Trust
-from ..terms import ABLATE_HEADS, ABLATE_NODES, DELETION, LOWER, MASK_OUTSIDE, MASK_TOP, RAISE
+from ..terms import DELETION, MASK_OUTSIDE, MASK_OWN, MASK_QUESTION, MASK_TOP, RAISE
+from .chance import ChanceRecord
 from .controls import Trials
-from .experiments import Experiment, ablate_heads, ablate_nodes, mask, shift
+from .experiments import Experiment, ablate_heads, ablate_nodes, mask, mask_all, shift
 from .explained_prompt import Subject
 from .labels import Labelling, Thresholds, labelling
 from .trust import rank_agreement, trust
@@ -38,9 +40,9 @@ class Verification:
     pattern: str | None
     label_reason: str
     trust: Trust
-    rows: int = 0
+    rows: float = 0.0
     #: Rows that the deletion curves took on top, when they were asked for.
-    curve_rows: int = 0
+    curve_rows: float = 0.0
     #: Normalised area between the deletion curves (:attr:`~.lrp.faithfulness.DeletionCurves.area`).
     area: float | None = None
 
@@ -53,6 +55,8 @@ def verify(
     masking: Masking = DEFAULT_MASKING,
     curves: bool = False,
     seed: int = 0,
+    task: str = "",
+    record: ChanceRecord | None = None,
 ) -> Verification:
     """Check one explanation by experiment, label the failure, and say how far the explanation can be trusted.
 
@@ -64,6 +68,8 @@ def verify(
         curves: also run both deletion curves. They take up to 26 rows more, so they are no part of the budget of checks: they
             compare methods, while one failure's label needs their first five points only, which the checks are.
         seed: chance of the controls; the same seed draws the same places.
+        task: whose failure it is.
+        record: what chance did to the task's earlier failures, so that this one needs fewer draws; its own are added.
 
     Raises:
         ArgumentError: the pair has no contrast, or is padded.
@@ -71,19 +77,19 @@ def verify(
     """
     thresholds = thresholds or Thresholds()
     probe = Probe(model, subject.pair, masking=masking, left_out=sorted(subject.specials))
-    trials = Trials(probe, thresholds, random.Random(seed))
+    trials = Trials(probe, thresholds, random.Random(seed), task, record)
     found = _Checker(subject, trials, *_size(model)).run()
     checks = trials.checks()
     rows, area = probe.rows, None
     if curves and subject.maskable:
         check, area = _curves(subject, probe, trials.delta)
         checks += (check,)
-    believed = trust(subject.completeness_gap, checks, _agreement(subject))
+    believed = trust(trials.delta, subject.completeness_gap, checks, _agreement(subject))
     return Verification(checks, found.label, found.pattern, found.reason, believed, rows, probe.rows - rows, area)
 
 
 class _Checker:
-    """Which experiments are run: in stages, each a batch, until the label is decided and the budget is spent."""
+    """Which experiments are run: in stages, each a batch, until the label is decided."""
 
     def __init__(self, subject: Subject, trials: Trials, blocks: int, heads: int) -> None:
         self.subject, self.trials, self.thresholds = subject, trials, trials.thresholds
@@ -92,87 +98,79 @@ class _Checker:
     def run(self) -> Labelling:
         """All stages; afterwards the trials have the rows."""
         self._masks()
-        if self.trials.delta > 0 and self.subject.ranked:
+        if self.trials.delta > self.thresholds.least_delta and self.subject.ranked:
             turned = self.trials.fewest(MASK_TOP)
-            if turned is None or not self._controlled(turned):
+            if turned is None or not self.trials.against_chance(turned):
                 self._ablations()
             if self._labelling().label in ("M-IA", "M-AG"):
                 self._patterns()
-            self._spend_the_rest()
+            self._prior()
         return self._labelling()
 
     def _labelling(self) -> Labelling:
         return labelling(self.trials.delta, self.trials.checks(), self.thresholds)
-
-    def _controlled(self, experiment: Experiment) -> bool:
-        self.trials.control([experiment], self.thresholds.draws)
-        return self.trials.convincing(experiment)
 
     # --- stages --------------------------------------------------------------------------------------------------
 
     def _masks(self) -> None:
         """Masks of more and more top-ranked words until the answer turns: mostly by the first or second."""
         most = min(self.thresholds.max_words, len(self.subject.ranked))
-        top = [mask(self.subject, MASK_TOP, self.subject.ranked[:k]) for k in range(1, most + 1)]
+        top = [mask(self.subject, MASK_TOP, self.subject.ranked[:k], nested=True) for k in range(1, most + 1)]
         self.trials.begin(self.subject.delta, top[:1])
         for batch in (top[1:2], top[2:]):
-            if self.trials.delta > 0 and self.trials.fewest(MASK_TOP) is None:
+            if self.trials.delta > self.thresholds.least_delta and self.trials.fewest(MASK_TOP) is None:
                 self.trials.measure(batch)
 
     def _ablations(self) -> None:
-        """Graph nodes and heads, with controls where they turned the answer."""
+        """Graph nodes and heads, each against chance where it turned the answer, until one convinces."""
         found = self._ablated()
         self.trials.measure(found)
         for experiment in found:
-            if experiment.turned:
-                self.trials.control([experiment], self.thresholds.draws)
-                if self.trials.convinced(experiment.check):
-                    return
+            if experiment.turned and self.trials.against_chance(experiment):
+                return
 
     def _patterns(self) -> None:
-        """What tells OIT from URT: masks outside the relevant segments, and more attention on each of these."""
-        subject, most = self.subject, self.thresholds.max_words
-        if not subject.relevant_positions:
-            return
-        turned, experiments = self.trials.fewest(MASK_TOP), self._raised()
-        if turned is not None and all(subject.outside(word) for word in subject.ranked[: int(turned.amount)]):
-            # The words that turned it lie outside: the same experiment, already run.
-            self.trials.done.append(replace(turned, check=MASK_OUTSIDE))
-        elif outside := [word for word in subject.ranked if subject.outside(word)][:most]:
-            experiments.insert(0, mask(subject, MASK_OUTSIDE, outside))
-        self.trials.measure(experiments)
-        found = [item for item in self.trials.done if item.check in (MASK_OUTSIDE, RAISE) and not item.controls and item.turned]
-        for item in sorted(found, key=lambda item: (item.check, item.after)):
-            if item.check == MASK_OUTSIDE or not self.trials.convinced(RAISE):
-                self.trials.control([item], self.thresholds.draws)
+        """What tells OIT, URT and OWN apart: masks outside the relevant segments, of its own answer, more attention on each."""
+        masks = [*self._masked_apart(MASK_OWN, self.subject.wrote)]
+        if self.subject.relevant_positions:
+            masks += self._masked_apart(MASK_OUTSIDE, self.subject.outside)
+        raised = self._raised() if self.subject.relevant_positions else []
+        self.trials.measure([*masks, *raised])
+        known = [item for item in self.trials.done if item.check in (MASK_OUTSIDE, MASK_OWN) and item.chance is None]
+        for item in known:
+            if item.turned:
+                self.trials.against_chance(item)
+        for item in sorted(raised, key=lambda item: item.after or 0.0):
+            if item.turned and self.trials.against_chance(item):
+                return
+
+    def _masked_apart(self, check: str, belongs: Callable[[int], bool]) -> list[Experiment]:
+        """A mask of those of the top-ranked words that belong somewhere; known where they are all of those that turned it."""
+        subject, turned = self.subject, self.trials.fewest(MASK_TOP)
+        if turned is not None and all(belongs(word) for word in subject.ranked[: int(turned.amount)]):
+            self.trials.done.append(replace(turned, check=check))
+            return []
+        words = [word for word in subject.ranked if belongs(word)][: self.thresholds.max_words]
+        return [mask(subject, check, words)] if words else []
 
     def _raised(self) -> list[Experiment]:
         """More attention on each relevant segment alone, where later tokens read it, then a little more on all."""
         half = max(1, self.blocks // 2)
         names = sorted({self.subject.segments[position] for position in self.subject.relevant_positions})
         alone = [shift(self.subject, RAISE, self.thresholds.shift_one, frozenset({name}), half) for name in names]
-        return [item for item in (*alone[:_MOST_SEGMENTS], *self._shifted(RAISE)) if item is not None]
-
-    def _shifted(self, check: str) -> list[Experiment]:
-        amount = self.thresholds.shift if check == RAISE else -self.thresholds.shift
-        found = shift(self.subject, check, amount, self.subject.relevant)
-        return [] if found is None else [found]
+        everything = shift(self.subject, RAISE, self.thresholds.shift, self.subject.relevant)
+        return [item for item in (*alone[:_MOST_SEGMENTS], everything) if item is not None]
 
     def _ablated(self) -> list[Experiment]:
         nodes = ablate_nodes(self.subject, self.thresholds.nodes)
         heads = ablate_heads(self.subject, self.thresholds.heads, self.heads)
         return [item for item in (nodes, heads) if item is not None]
 
-    def _spend_the_rest(self) -> None:
-        """What decides nothing but lets a reader compare, as far as the budget goes: shifts, ablations, then bare controls."""
-        done = {item.check for item in self.trials.done}
-        more = [item for check in (RAISE, LOWER) if check not in done for item in self._shifted(check)]
-        if not done & {ABLATE_NODES, ABLATE_HEADS}:
-            more += self._ablated()
-        # Half of what is left: each row needs its control.
-        self.trials.measure(more[: self.trials.left // 2])
-        bare = [item for item in self.trials.done if not item.controls]
-        self.trials.control(sorted(bare, key=lambda item: (item.check == MASK_TOP, -item.amount)), 1)
+    def _prior(self) -> None:
+        """What is left of Δℓ without question and evidence."""
+        words = self.subject.within(self.subject.asked)
+        if words and len(words) < len(self.subject.maskable):
+            self.trials.measure([mask_all(self.subject, MASK_QUESTION, words)])
 
 
 def _size(model: nn.Module) -> tuple[int, int]:

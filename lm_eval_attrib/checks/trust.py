@@ -1,43 +1,53 @@
-"""Is this explanation to be trusted: one figure and one sentence, from three figures that are stored anyway."""
+"""Is this explanation to be trusted: the probability that one of its three top words is causal, and one sentence."""
 
 from __future__ import annotations
 
 import math
-import statistics
 from collections.abc import Sequence
 from typing import Literal
+
+from scipy import special, stats
 
 from ..records import Check, Trust
 from ..terms import MASK_TOP, delta_text
 
 #: Weights of the parts: what an experiment showed counts as much as the two figures about the attribution itself together.
-CONTROL, COMPLETENESS, AGREEMENT = 0.5, 0.25, 0.25
-#: Least score of each level.
-HIGH, MEDIUM = 0.7, 0.4
-#: Below this the top words do no more than random ones, and nothing else makes up for it.
-_NO_MORE_THAN_CHANCE = 0.1
+EFFECT, COMPLETENESS, AGREEMENT = 0.5, 0.25, 0.25
+#: The calibration: log-odds that one of the three top words is causal, by the score. Fitted by ``bench/wild.py --calibrate`` on
+#: planted cases of two tasks, and tried on two others and on another model (docs/labels.md).
+INTERCEPT, SLOPE = -2.0, 6.0
+#: Least probability of each level.
+HIGH, MEDIUM = 0.9, 0.6
+#: Words that the probability speaks of.
+TOP_WORDS = 3
+#: A pair whose Δℓ (nats) is not above this is not clean, and never highly trusted.
+_CLEAN = 1.0
 
 
-def trust(completeness_gap: float | None, checks: Sequence[Check], agreement: float | None) -> Trust:
+def trust(delta: float, completeness_gap: float | None, checks: Sequence[Check], agreement: float | None) -> Trust:
     """How far the attribution of one failure can be believed.
 
     The score is the weighted mean of the parts that are known, each in [0, 1]::
 
-        control       0.5    clip((Δℓ after masking random words − Δℓ after masking the top words) / Δℓ before)
-        completeness  0.25   1 − completeness gap
-        agreement     0.25   clip(rank correlation of AttnLRP's and CP-LRP's relevance of tokens that are not special)
+        effect        0.5    clip((Δℓ before − Δℓ after masking the top words) / Δℓ before); 0 where chance does the same
+        completeness  0.25   clip(1 − |Σ R − Δℓ| / |Δℓ|)
+        agreement     0.25   clip(rank correlation of AttnLRP's and CP-LRP's relevance of tokens that are no sinks)
 
-    where control is taken at the smallest number of words that turns the answer, or at the largest that was tried. High is
-    ≥ 0.7, medium ≥ 0.4. It is low, whatever the score, where the control part is below 0.1: an explanation whose top words do
-    no more than random ones explains nothing, however complete it is. Without a control it is medium at most.
+    where the effect is taken at the smallest number of words, up to three, that turns the answer, or at the largest that was
+    tried. A logistic curve makes of it the probability that one of the three top words is causal. High is ≥ 0.9, medium ≥ 0.6;
+    a pair that is not clean (``delta`` ≤ 1) is medium at most, and so is one without an effect.
+
+    Args:
+        delta: Δℓ (nats) of the unchanged prompt.
     """
-    control = _against_control(checks)
     parts: list[tuple[float, float, str]] = []
-    if control is not None:
-        check, margin = control
-        words = f"{check.amount:g} top word" + ("" if check.amount == 1 else "s")
-        said = f"masking the {words} takes Δℓ from {delta_text(check.delta_before)} to {delta_text(check.delta_after)}"
-        parts.append((CONTROL, margin, f"{said}, random words to {delta_text(check.control or 0.0)}"))
+    masked = _masked(checks)
+    if masked is not None:
+        words = f"{masked.amount:g} top word" + ("" if masked.amount == 1 else "s")
+        said = f"masking the {words} takes Δℓ from {delta_text(masked.delta_before)} to {delta_text(masked.delta_after)}"
+        if masked.draws:
+            said += f", {masked.turned_draws} of {masked.draws} random places turn it too"
+        parts.append((EFFECT, _effect(masked), said))
     if completeness_gap is not None and math.isfinite(completeness_gap):
         parts.append((COMPLETENESS, _clip(1 - completeness_gap), f"the relevance misses {completeness_gap:.0%} of Δℓ"))
     if agreement is not None and math.isfinite(agreement):
@@ -45,14 +55,14 @@ def trust(completeness_gap: float | None, checks: Sequence[Check], agreement: fl
     if not parts:
         return Trust("low", 0.0, "Low: neither checks nor a completeness gap are known.")
     score = math.fsum(weight * part for weight, part, _ in parts) / math.fsum(weight for weight, _, _ in parts)
-    by_chance = control is not None and control[1] < _NO_MORE_THAN_CHANCE
-    level: Literal["high", "medium", "low"] = "medium"
-    if by_chance or score < MEDIUM:
-        level = "low"
-    elif score >= HIGH and control is not None:
-        level = "high"
-    sentence = f"{level.capitalize()} ({score:.2f}): {'; '.join(text for _, _, text in parts)}."
-    return Trust(level, score, sentence)
+    probability = float(special.expit(INTERCEPT + SLOPE * score))
+    doubts = [] if delta > _CLEAN else [f"Δℓ is {delta_text(delta)}, too close to call"]
+    doubts += [] if masked is not None else ["no word was masked"]
+    level: Literal["high", "medium", "low"] = "low"
+    if probability >= MEDIUM:
+        level = "high" if probability >= HIGH and not doubts else "medium"
+    told = "; ".join([*(text for _, _, text in parts), *doubts])
+    return Trust(level, probability, f"{level.capitalize()} ({probability:.2f}): {told}.")
 
 
 def rank_agreement(first: Sequence[float], second: Sequence[float]) -> float | None:
@@ -61,32 +71,22 @@ def rank_agreement(first: Sequence[float], second: Sequence[float]) -> float | N
         raise ValueError(f"{len(first)} and {len(second)} values cannot be ranked against each other")
     if len(first) < 3 or len(set(first)) == 1 or len(set(second)) == 1:
         return None
-    return statistics.correlation(_ranks(first), _ranks(second))
+    return float(stats.spearmanr(first, second).statistic)
 
 
-def _ranks(values: Sequence[float]) -> list[float]:
-    order = sorted(range(len(values)), key=lambda index: values[index])
-    ranks = [0.0] * len(values)
-    start = 0
-    while start < len(order):
-        end = start
-        while end + 1 < len(order) and values[order[end + 1]] == values[order[start]]:
-            end += 1
-        for index in order[start : end + 1]:
-            ranks[index] = (start + end) / 2 + 1
-        start = end + 1
-    return ranks
-
-
-def _against_control(checks: Sequence[Check]) -> tuple[Check, float] | None:
-    """The check that speaks for the ranking, and by what part of Δℓ it did more than its control."""
-    known = [check for check in checks if check.check == MASK_TOP and check.control is not None and check.delta_before > 0]
-    if not known:
-        return None
+def _masked(checks: Sequence[Check]) -> Check | None:
+    """The check that speaks for the ranking: the first of up to three top words that turned it, else the most of them."""
+    known = [check for check in checks if check.check == MASK_TOP and check.amount <= TOP_WORDS and check.delta_before > 0]
     turned = [check for check in known if check.turned]
-    check = min(turned, key=lambda check: check.amount) if turned else max(known, key=lambda check: check.amount)
-    assert check.control is not None
-    return check, _clip((check.control - check.delta_after) / check.delta_before)
+    if turned:
+        return min(turned, key=lambda check: check.amount)
+    return max(known, key=lambda check: check.amount, default=None)
+
+
+def _effect(check: Check) -> float:
+    """The part of Δℓ that is gone; a mask that makes Δℓ larger, or that chance equals, has none."""
+    common = check.control_turned is not None and check.control_turned >= 0.5
+    return 0.0 if common else _clip((check.delta_before - check.delta_after) / check.delta_before)
 
 
 def _clip(value: float) -> float:

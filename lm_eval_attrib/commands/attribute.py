@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..evaluation.logged_directions import logged_directions
-from ..evaluation.samples import read_samples, samples_files, task_of
+from ..evaluation.logged_results import logged_results, same_model
+from ..evaluation.samples_files import read_samples, samples_files, task_of
 
 if TYPE_CHECKING:
     from ..explain.outcome import ExplainReport
+
+log = logging.getLogger(__name__)
 
 
 def attribute_samples(
@@ -32,18 +35,38 @@ def attribute_samples(
         SamplesError: a file cannot be read or holds something else; the message names file and line.
         ArgumentError: a model argument does not hold.
     """
-    read = read_samples(samples, task)
+    given, answered = logged_evaluation(samples, task)
     # Here, because it loads lm_eval and torch: a mistake in the files above should show at once.
     from ..harness.model import load_model
 
     # lm_eval writes the samples of each model to a folder of its own, named for the model.
     origin = ", ".join(sorted({path.resolve().parent.name for path in samples_files(samples)}))
-    given = {"results": {}, "samples": read, "higher_is_better": _directions(samples, task)}
-    return load_model(model_args, database=database, device=device).explain(given, origin)
+    lm = load_model(model_args, database=database, device=device)
+    _tell_strangers(answered, str(lm.arguments["pretrained"]))
+    return lm.explain(given, origin)
 
 
-def _directions(paths: Iterable[str | Path], task: str | None) -> dict[str, dict[str, Any]]:
+def logged_evaluation(samples: Sequence[str | Path], task: str | None) -> tuple[dict[str, Any], list[str]]:
+    """What ``evaluate`` returned, as far as samples files and the results beside them say; and who answered.
+
+    Raises:
+        SamplesError: a file cannot be read or holds something else; the message names file and line.
+    """
+    read = read_samples(samples, task)
     files: dict[str, list[Path]] = {}
-    for path in samples_files(paths):
+    for path in samples_files(samples):
         files.setdefault(task or task_of(path), []).append(path)
-    return logged_directions(files)
+    said = logged_results(files)
+    metrics = {name: dict.fromkeys(found) for name, found in said.metrics.items()}
+    given = {"results": metrics, "samples": read, "higher_is_better": said.better, "configs": said.configs}
+    return given, said.models
+
+
+def _tell_strangers(answered: Sequence[str], here: str) -> None:
+    """Say where the answers are another model's: what is explained then is why this one would give them."""
+    others = [model for model in answered if not same_model(model, here)]
+    if others:
+        log.warning(
+            "The answers are of %s, and %s explains them: relevances, checks and labels are about what %s makes of these "
+            "prompts and answers.", " and ".join(others), here, here,
+        )  # fmt: skip

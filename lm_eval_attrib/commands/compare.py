@@ -12,6 +12,7 @@ from ..explain.evaluated import Evaluated
 from ..explain.outcome import ExplainReport
 from ..explain.run_identity import run_of
 from ..explain.session import explain_run
+from ..prompt.pieces import token_labels
 from ..prompt.spans import Tokenizer, token_text
 from ..records import Contrast, Failure, TaskSummary, failure_id
 from ..store.database import Store
@@ -62,7 +63,7 @@ def require_same_tokens(explained: Sequence[StoredFailure], tokenizer: Tokenizer
         pieces: list[str] = []
         if max(ids, default=0) < len(tokenizer):
             text = token_text(ids, tokenizer, skip_special=False)
-            pieces = [text.piece(index) for index in range(len(ids))]
+            pieces = token_labels(text)
         if one.tokens and pieces != list(one.tokens):
             raise ArgumentError(
                 "The model has another tokenizer than the run that it is compared with: the same ids are other texts. "

@@ -12,12 +12,12 @@ from ..errors import ArgumentError
 from ..plants.cases import PlantedCase, write_cases
 from ..plants.kinds import KINDS
 from ..plants.planting import Planter
-from ..plants.scoring import option_scores
+from ..plants.scoring import scores_of_options
 from ..prompt.profiles import load_profiles
 
 
 @dataclass(frozen=True)
-class Planted:
+class Planting:
     """What came of planting: cases written, and (task, kind, outcome) → how often."""
 
     cases: int
@@ -36,7 +36,7 @@ def plant(
     include_path: str | None = None,
     device: str | None = None,
     seed: int = 0,
-) -> Planted:
+) -> Planting:
     """Write planted cases of ``tasks`` under a model to ``out``, a line of JSON each (:class:`~.cases.PlantedCase`).
 
     Args:
@@ -68,7 +68,7 @@ def plant(
         for task, own in documents.items():
             planter = Planter(
                 model=str(lm.arguments["pretrained"]),
-                score=lambda prompt, options: option_scores(lm.model, lm.encoded, prompt, options),
+                score=lambda prompt, options: scores_of_options(lm.model, lm.encoded, prompt, options),
                 count=lambda text: len(lm.tokenizer.encode(text, add_special_tokens=False)),
                 tokens=tokens,
                 kinds=tuple(kinds) or tuple(KINDS),
@@ -77,7 +77,7 @@ def plant(
             yield from islice(planter.plant(own), most)
             outcomes.update({(task, *what): count for what, count in planter.outcomes.items()})
 
-    return Planted(write_cases(found(), out), outcomes)
+    return Planting(write_cases(found(), out), outcomes)
 
 
 def _without_explaining(model_args: str) -> str:

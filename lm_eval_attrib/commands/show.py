@@ -19,7 +19,9 @@ def failure_text(store: Store, failure: str) -> str:
     row = store.failure(failure)
     pair = _first(store.rows("contrasts", row["failure_id"]).to_pylist())
     tokens = [one for one in store.rows("tokens", row["failure_id"]).to_pylist() if not one["special"]]
-    parts = [_heading(row), _pair(pair), _tokens(tokens), _label(row)]
+    step = _first(store.rows("steps", row["failure_id"]).to_pylist())
+    hops = store.rows("hops", row["failure_id"]).to_pylist()
+    parts = [_heading(row), _pair(pair), _step(step), _tokens(tokens), _chain(pair, hops, tokens), _label(row)]
     return "\n\n".join(part for part in parts if part)
 
 
@@ -53,6 +55,38 @@ def _pair(pair: Row | None) -> str:
         f"Δℓ          {pair['delta_logit']:.2f} at position {pair['position']}, {clean}",
         f"found by    {pair['strategy']}, objective {pair['objective']}; completeness gap {pair['completeness_gap']:.0%}",
     ]
+    return "\n".join(lines)
+
+
+def _step(step: Row | None) -> str:
+    """The evidence for the step at which a chain of thought went wrong."""
+    if step is None:
+        return ""
+    lines = [
+        f"step        the right answer falls behind by {_figure(step['fall'])} nats for good here; "
+        f"{step['turned']} of {step['tried']} alternatives turned the answer right"
+    ]
+    if step["p_value"] is not None:
+        lines.append(
+            f"            drawn on from here, {step['right_with']} of {step['drawn']} are right with the alternative, "
+            f"{step['right_without']} without it (p = {step['p_value']:.3g})"
+        )
+    return "\n".join(lines)
+
+
+def _chain(pair: Row | None, hops: list[Row], tokens: list[Row]) -> str:
+    """The way of the relevance through the model's own output, as one story: the answer, from what, and that from what."""
+    if pair is None or not hops:
+        return ""
+    lines = [f"chain       {pair['target']!r}, written at position {pair['position'] + 1}"]
+    for hop in hops:
+        tried = "" if hop["turned"] is None else ", without which it would not be written" if hop["turned"] else ""
+        lines.append(
+            f"            ← {hop['token']!r}, written at position {hop['position']}, mostly from {hop['top_token']!r} "
+            f"at {hop['top_position']} ({hop['top_share']:.0%}){tried}"
+        )
+    last = sorted((one for one in tokens if (one["chained"] or 0) > 0), key=lambda one: -one["chained"])[:3]
+    lines.append(f"            ← {', '.join(repr(one['token'].strip()) for one in last)} in the prompt")
     return "\n".join(lines)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from ..evaluation.normalisation import option_score
+from ..prompt.spans import decode
 from ..records import Continuation, Contrast, Failure, NoPair
 from .margin import Margin, compares_mass, margin_of, margin_of_terms, measured
 from .workbench import Workbench
@@ -37,6 +38,7 @@ class Choice:
         margin = margin_of(failure, wrong, right)
         if isinstance(margin, str):
             return NoPair(self.name, margin)
+        margin = replace(margin, prompt_tokens=margin.prompt_tokens + _moved(failure.continuations[wrong], margin, bench))
         scorer = bench.scorer
         if scorer is not None:
             margin = measured(margin, scorer)
@@ -149,6 +151,19 @@ def _whole(margin: Margin, note: str) -> Contrast:
         terms_after=len(margin.prefix),
         pooled=margin.pooled,
     )
+
+
+def _moved(option: Continuation, margin: Margin, bench: Workbench) -> int:
+    """How many of the ids shared after the prompt are white space that ends it: lm_eval scores that with the continuation.
+
+    ``Answer:⏎`` + ``Paris`` is scored as ``Answer:`` and ``⏎Paris``: the line break is the prompt's, whatever counts it.
+    """
+    tail = option.prompt[len(option.prompt.rstrip()) :]
+    shared = margin.prefix[margin.prompt_tokens :]
+    count = 0
+    while count < len(shared) and tail.endswith(said := decode(bench.tokenizer, shared[: count + 1])) and said:
+        count += 1
+    return count
 
 
 def _sides(contrast: Contrast) -> tuple[tuple[int, ...], tuple[int, ...]]:

@@ -13,7 +13,7 @@ from ..settings import Settings
 from ..store.database import Store
 from .annotations import read_annotations
 from .judge import Judges
-from .reference_sources import References, open_references
+from .references.sources import References, open_references
 from .strategies import STRATEGIES
 from .workbench import Annotation, Budget, JudgePanel, ScoreResponse, Workbench
 

@@ -16,7 +16,7 @@ from .reference import Reference
 from .response.no_answer import first_answered
 from .response.read import read_response
 from .rollout import Rollout
-from .step import FirstWrongStep
+from .steps.first_wrong import FirstWrongStep
 from .strategy import Strategy
 from .trial.spent import Spent
 from .workbench import Workbench

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from ..errors import SamplesError
 from ..records import Continuation, Failure, OutputType, failure_id
+from .gold import correct_choices, gold_texts, labelled_choices
 from .judgement import Judgement
 from .metric import Criterion, as_number
 from .normalisation import chosen_under, normalised, option_scores
+from .repeats import judged_response
 from .task import Document, EvaluatedTask, Request
 
 #: What filters of lm_eval leave where nothing matched.
@@ -48,8 +49,10 @@ def build_failure(task: EvaluatedTask, criterion: Criterion, judgement: Judgemen
     """The record of one failure.
 
     Raises:
-        SamplesError: the document's requests are of no kind that can be explained.
+        SamplesError: the document's requests cannot be read, or are of no kind that can be explained.
     """
+    if judgement.document.problem:
+        raise SamplesError(judgement.document.problem)
     answers = _answers(task, criterion, judgement, encoder)
     context = {**task.context(judgement.document), "ids": answers.ids, "verdicts": _all_numbers(judgement.document)}
     return _failure(task, criterion, judgement, run_id, answers, context)
@@ -122,7 +125,9 @@ def _generated(task: EvaluatedTask, criterion: Criterion, document: Document, pl
     context, arguments = request.arguments[:2]
     filtered = document.filtered.get(criterion.filter, ())
     extracted = as_text(filtered[place]) if place < len(filtered) else None
-    response = _judged_response(request.responses, extracted)
+    texts = [one if isinstance(one, str) else str(one) for one in request.responses]
+    steps = (task.context(document).get("patterns") or {}).get(criterion.filter, ()) if len(texts) > 1 else ()
+    response = judged_response(texts, extracted, steps)
     continuation, ids = encoder.generated_continuation(context, arguments if isinstance(arguments, Mapping) else {}, response)
     golds = gold_texts(task.target(document), task.choices(document))
     return Answers(
@@ -131,31 +136,19 @@ def _generated(task: EvaluatedTask, criterion: Criterion, document: Document, pl
     )  # fmt: skip
 
 
-def _judged_response(responses: Sequence[Any], extracted: str | None) -> str:
-    """Of several responses (a filter votes over repeats) one that says what was extracted: others may be right."""
-    texts = [one if isinstance(one, str) else str(one) for one in responses] or [""]
-    if len(texts) == 1 or extracted is None:
-        return texts[0]
-    # A number or word is not looked for inside a longer one.
-    said = re.compile(rf"(?<!\w){re.escape(extracted)}(?!\w)")
-    # Answers stand at the end: where several say it, the one that does so nearest to its end.
-    ends = [max((match.end() - len(text) for match in said.finditer(text)), default=-math.inf) for text in texts]
-    return texts[ends.index(max(ends))]
-
-
 def _multiple_choice(task: EvaluatedTask, criterion: Criterion, judgement: Judgement, encoder: Encoder) -> Answers:
     document = judgement.document
     options = _options(task, document, encoder)
     texts = [one.measured for one in options]
     chosen = _chosen(criterion.metric, options)
     # A value between 0 and 1 is probability on all right choices together: more than the one that the target names.
-    labelled = _labelled(document.doc, texts) if 0 < (judgement.value or 0) < 1 else None
+    labelled = labelled_choices(document.doc, texts) if 0 < (judgement.value or 0) < 1 else None
     correct = correct_choices(task.target(document), texts) if labelled is None else labelled
     return Answers(
         "multiple_choice",
         options[0 if chosen is None else chosen].prompt,
         texts[chosen] if chosen is not None else "",
-        tuple(texts[place] for place in correct) or gold_texts(task.target(document), None),
+        tuple(texts[place] for place in correct) or gold_texts(task.target(document), ()),
         options,
         chosen,
         correct,
@@ -194,55 +187,6 @@ def _chosen(metric: str, options: Sequence[Continuation]) -> int | None:
     """The choice the metric takes as the model's: the first of the highest; None where a score is not known."""
     scores = option_scores(options, metric) or option_scores(options, "acc")
     return max(range(len(scores)), key=lambda place: (scores[place], -place)) if scores else None
-
-
-def correct_choices(target: Any, texts: Sequence[str]) -> tuple[int, ...]:
-    """Indices of the right choices; empty where the gold answer is none of them."""
-    targets = target if isinstance(target, (list, tuple)) else [target]
-    return tuple(dict.fromkeys(place for one in targets if (place := _index(one, texts)) is not None))
-
-
-def _index(target: Any, texts: Sequence[str]) -> int | None:
-    if isinstance(target, str):
-        if target in texts:
-            return texts.index(target)
-        bare = [text.strip() for text in texts]
-        if target.strip() in bare:
-            return bare.index(target.strip())
-        if not target.strip().lstrip("-").isdigit():
-            return None
-    try:
-        place = int(target)
-    except (TypeError, ValueError):
-        return None
-    return place if 0 <= place < len(texts) else None
-
-
-def _labelled(doc: Any, texts: Sequence[str]) -> tuple[int, ...] | None:
-    """Documents that label every choice (``{"choices": […], "labels": [1, 0, …]}``) say more than one index can."""
-    fields = [doc, *doc.values()] if isinstance(doc, Mapping) else []
-    for field in fields:
-        if not isinstance(field, Mapping):
-            continue
-        choices, labels = field.get("choices"), field.get("labels")
-        if not isinstance(choices, Sequence) or not isinstance(labels, Sequence):
-            continue
-        if list(choices) == list(texts) and len(labels) == len(texts) and set(labels) <= {0, 1}:
-            return tuple(place for place, label in enumerate(labels) if label == 1)
-    return None
-
-
-def gold_texts(target: Any, choices: Sequence[str] | None) -> tuple[str, ...]:
-    """The accepted answers as texts. An index without choices is a placeholder of tasks that score by themselves."""
-    targets = target if isinstance(target, (list, tuple)) else [target]
-    texts = []
-    for one in targets:
-        if isinstance(one, int) and not isinstance(one, bool):
-            if choices and 0 <= one < len(choices):
-                texts.append(str(choices[one]))
-        elif one is not None and str(one).strip():
-            texts.append(str(one))
-    return tuple(dict.fromkeys(texts))
 
 
 def as_text(filtered: Any) -> str | None:

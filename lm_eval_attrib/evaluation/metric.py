@@ -25,10 +25,15 @@ _VARIANT = {"norm", "bytes", "mutual", "loose", "uncond", "mass"}
 
 @dataclass(frozen=True)
 class Range:
-    """What one metric said of a filter's documents. ``unusable`` counts values that are no verdict on one document."""
+    """What one metric said of a filter's documents.
+
+    ``unusable`` counts values that only an aggregation understands: with one of them the metric is no verdict on a document.
+    ``missing`` counts documents of which it says nothing (NaN, None): the others are judged by it all the same.
+    """
 
     documents: int = 0
     unusable: int = 0
+    missing: int = 0
     low: float = math.inf
     high: float = -math.inf
     total: float = 0.0
@@ -37,6 +42,7 @@ class Range:
         return Range(
             self.documents + other.documents,
             self.unusable + other.unusable,
+            self.missing + other.missing,
             min(self.low, other.low),
             max(self.high, other.high),
             self.total + other.total,
@@ -90,8 +96,18 @@ def ranges_of(task: EvaluatedTask) -> Ranges:
 def _range(value: Any) -> Range:
     found = as_number(value)
     if found is None:
-        return Range(unusable=1)
+        return Range(missing=1) if _says_nothing(value) else Range(unusable=1)
     return Range(documents=1, unusable=int(isinstance(value, list)), low=found, high=found, total=found)
+
+
+def _says_nothing(value: Any) -> bool:
+    """Whether it is no number where one should be: None, NaN or an infinity."""
+    if value is None:
+        return True
+    try:
+        return not isinstance(value, (str, bytes, list, tuple, Mapping)) and not math.isfinite(float(value))
+    except (TypeError, ValueError, OverflowError):
+        return False
 
 
 def merge_ranges(parts: Sequence[Ranges]) -> Ranges:

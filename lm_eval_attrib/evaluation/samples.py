@@ -6,115 +6,26 @@ read from them; nothing is scored again. Response ids are derived from texts: wh
 
 from __future__ import annotations
 
-import ast
 import json
-import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from ..errors import SamplesError
 from .failures import answer_of
+from .gold import Source, Vote, all_one_number, digits_are_texts, logged_gold
 from .metric import as_number, like_accuracy
+from .samples_files import LeftOut, Sample, check_sample
 from .task import Document, EvaluatedTask, Request
 
 #: What lm_eval writes of a sample beside its metrics.
 FIELDS = {
     "doc_id", "doc", "target", "arguments", "resps", "filtered_resps", "filter", "metrics", "doc_hash", "prompt_hash",
-    "target_hash",
+    "target_hash", "scores_per_repeat",
 }  # fmt: skip
-NEEDED = ("doc_id", "doc", "arguments", "resps")
-#: ``samples_<task>_<date>.jsonl``
-FILE_NAME = re.compile(r"samples_(?P<task>.+)_\d{4}-\d{2}-\d{2}T[\d:.\-]+\.jsonl$")
 
 #: Renders chat messages as the prompt of the local model.
 Render = Callable[..., str]
-Sample = Mapping[str, Any]
-
-
-def read_samples(paths: Iterable[str | Path], task: str | None = None) -> dict[str, list[dict[str, Any]]]:
-    """Task → samples, from JSONL files or folders of them.
-
-    Raises:
-        SamplesError: a file cannot be read, a line is not a sample, or a task is not known.
-    """
-    found: dict[str, list[dict[str, Any]]] = {}
-    seen: dict[tuple[str, Any, Any], str] = {}
-    for path in samples_files(paths):
-        name = task or task_of(path)
-        for line, sample in _lines(path):
-            place = f"{path}:{line}"
-            _check(sample, place)
-            key = (name, sample["doc_id"], sample.get("filter", "none"))
-            if key in seen:
-                raise SamplesError(
-                    f"{place}: document {key[1]} of {name} under the filter {key[2]!r} is there twice, first at {seen[key]}. "
-                    "Give the files of one evaluation."
-                )
-            seen[key] = place
-            found.setdefault(name, []).append(sample)
-    return found
-
-
-def samples_files(paths: Iterable[str | Path]) -> list[Path]:
-    """The samples files among ``paths``, those in folders among them.
-
-    Raises:
-        SamplesError: there is none, or a path does not exist.
-    """
-    files: list[Path] = []
-    for path in map(Path, paths):
-        if path.is_dir():
-            inside = sorted(path.rglob("samples_*.jsonl"))
-            if not inside:
-                raise SamplesError(f"{path} holds no samples_*.jsonl; lm_eval writes them with --log_samples --output_path.")
-            files += inside
-        elif path.is_file():
-            files.append(path)
-        else:
-            raise SamplesError(f"{path} does not exist. Give samples_*.jsonl files of --log_samples, or a folder of them.")
-    if not files:
-        raise SamplesError("No samples file was given. lm_eval writes them with --log_samples --output_path.")
-    return files
-
-
-def task_of(path: Path) -> str:
-    """The task that a samples file's name says.
-
-    Raises:
-        SamplesError: it says none.
-    """
-    match = FILE_NAME.search(path.name)
-    if match is None:
-        raise SamplesError(f"{path}: the name does not say the task (samples_<task>_<date>.jsonl). Say it with --task.")
-    return match["task"]
-
-
-def _lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    try:
-        with path.open(encoding="utf-8") as file:
-            for line, text in enumerate(file, 1):
-                if not text.strip():
-                    continue
-                sample = json.loads(text)
-                if not isinstance(sample, dict):
-                    raise SamplesError(f"{path}:{line}: a {type(sample).__name__} is not a sample of --log_samples.")
-                yield line, sample
-    except json.JSONDecodeError as error:
-        raise SamplesError(f"{path}:{line}: not JSON ({error.msg}, column {error.colno}). Is the file cut off?") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise SamplesError(f"{path} cannot be read: {error}") from None
-
-
-def _check(sample: Sample, place: str) -> None:
-    missing = [name for name in NEEDED if name not in sample]
-    if missing:
-        raise SamplesError(f"{place}: a sample of --log_samples has {', '.join(NEEDED)}; missing: {', '.join(missing)}.")
-    if isinstance(sample["doc_id"], bool) or not isinstance(sample["doc_id"], int):
-        raise SamplesError(f"{place}: doc_id is {sample['doc_id']!r}; a whole as_number is needed.")
-    if not isinstance(sample["arguments"], (list, tuple, Mapping)) or not isinstance(sample["resps"], (list, tuple)):
-        raise SamplesError(f"{place}: arguments and resps must be lists, one entry a request.")
 
 
 def read_tasks(
@@ -122,23 +33,32 @@ def read_tasks(
 ) -> list[SampledTask]:
     """The tasks in what ``evaluate(…, log_samples=True)`` returned, or in its ``samples``.
 
+    A sample that is none is left out, and said; a document whose requests cannot be read says so (:attr:`Document.problem`).
+
     Args:
         render: Turns chat messages (what chat APIs were asked) into the local model's prompt.
         known: Metrics of lm_eval → whether higher is better; for tasks of which the samples' results do not say it.
 
     Raises:
-        SamplesError: something is not a sample; the message says which.
+        SamplesError: nothing can be read; the message says what the first sample lacks.
     """
     whole = "results" in samples
     given = samples.get("samples", {}) if whole else samples
-    better = samples.get("higher_is_better", {}) if whole else {}
     if not isinstance(given, Mapping) or not given:
         raise SamplesError("There are no samples: evaluate with log_samples=True, and give its samples (task → list).")
-    tasks = [_sampled_task(str(name), rows, render) for name, rows in given.items()]
-    for task in tasks:
-        said = better.get(task.name)
-        task.higher_is_better = dict(said) if said else _guessed(task, known or {})
+    tasks = []
+    for name, rows in given.items():
+        said = {part: _of_task(samples, part, name) if whole else {} for part in ("configs", "higher_is_better", "results")}
+        task = _sampled_task(str(name), rows, said, render)
+        task.higher_is_better = dict(said["higher_is_better"]) or _guessed(task, known or {})
+        tasks.append(task)
     return tasks
+
+
+def _of_task(samples: Mapping[str, Any], part: str, task: Any) -> Mapping[str, Any]:
+    by_task = samples.get(part)
+    found = by_task.get(task) if isinstance(by_task, Mapping) else None
+    return found if isinstance(found, Mapping) else {}
 
 
 def _guessed(task: SampledTask, known: Mapping[str, bool]) -> dict[str, bool | None]:
@@ -147,35 +67,87 @@ def _guessed(task: SampledTask, known: Mapping[str, bool]) -> dict[str, bool | N
     return {name: known.get(name, True if like_accuracy(name) else None) for name in names}
 
 
-def _sampled_task(name: str, rows: Any, render: Render | None) -> SampledTask:
+def _sampled_task(name: str, rows: Any, said: Mapping[str, Mapping[str, Any]], render: Render | None) -> SampledTask:
     if not isinstance(rows, (list, tuple)):
         raise SamplesError(f"{name}: a list of samples is needed, not a {type(rows).__name__}.")
-    task = SampledTask(name)
-    by_document: dict[int, dict[str, Sample]] = {}
-    for place, sample in enumerate(rows):
-        if not isinstance(sample, Mapping):
-            raise SamplesError(f"{name}, sample {place}: a {type(sample).__name__} is not a sample of lm_eval.")
-        _check(sample, f"{name}, sample {place}")
-        filter_name = str(sample.get("filter", "none"))
-        if filter_name not in task.filters:
-            task.filters.append(filter_name)
-        by_document.setdefault(sample["doc_id"], {})[filter_name] = sample
+    task = SampledTask(name, config=said["configs"])
+    by_document = _by_document(name, rows)
+    task.filters = _name_filters(by_document, said)
     for doc_id, by_filter in by_document.items():
         first = next(iter(by_filter.values()))
         task.targets[doc_id] = first.get("target")
-        task.documents.append(_document(doc_id, by_filter, _requests(first, f"{name}, document {doc_id}", render)))
+        task.documents.append(_document(doc_id, by_filter, _place(first, f"{name}, document {doc_id}"), render))
+    unreadable = [document.problem for document in task.documents if document.problem]
+    if task.documents and len(unreadable) == len(task.documents):
+        raise SamplesError(unreadable[0])
+    task.source = task.find_source()
     return task
 
 
-def _document(doc_id: int, by_filter: Mapping[str, Sample], requests: Sequence[Request]) -> Document:
+def _place(sample: Sample, otherwise: str) -> str:
+    return getattr(sample, "place", "") or otherwise
+
+
+#: A document's samples by filter; one without a filter's name goes by its number among those of the document.
+_ByDocument = dict[int, dict[str | int, Sample]]
+
+
+def _by_document(name: str, rows: Sequence[Any]) -> _ByDocument:
+    found: _ByDocument = {}
+    left_out = LeftOut()
+    for number, sample in enumerate(rows):
+        try:
+            if not isinstance(sample, Mapping):
+                raise SamplesError(f"{name}, sample {number}: a {type(sample).__name__} is not a sample of lm_eval.")
+            check_sample(sample, _place(sample, f"{name}, sample {number}"))
+        except SamplesError as error:
+            left_out.add(error)
+            continue
+        mine = found.setdefault(sample["doc_id"], {})
+        mine[sample.get("filter", len(mine))] = sample
+    left_out.tell(len(found))
+    return found
+
+
+def _name_filters(by_document: _ByDocument, said: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Names for filters that older logs only count, from the task's configuration or results; all names, in their order."""
+    counted = 1 + max((key for mine in by_document.values() for key in mine if isinstance(key, int)), default=-1)
+    names = [str(one["name"]) for one in said["configs"].get("filter_list") or () if isinstance(one, Mapping) and "name" in one]
+    if len(names) != counted:
+        names = list(dict.fromkeys(key.split(",", 1)[1] for key in map(str, said["results"]) if "," in key))
+    if len(names) != counted:
+        names = ["none"] if counted == 1 else [f"filter {number + 1}" for number in range(counted)]
+    found: dict[str, None] = {}
+    for doc_id, mine in by_document.items():
+        by_document[doc_id] = {names[key] if isinstance(key, int) else key: sample for key, sample in mine.items()}
+        found.update(dict.fromkeys(str(key) for key in by_document[doc_id]))
+    return list(found)
+
+
+def _document(doc_id: int, by_filter: Mapping[str | int, Sample], place: str, render: Render | None) -> Document:
     first = next(iter(by_filter.values()))
+    requests: list[Request] = []
+    problem = ""
+    try:
+        requests = _requests(first, place, render)
+    except SamplesError as error:
+        problem = str(error)
     return Document(
         doc_id=doc_id,
         doc=first["doc"],
         requests=requests,
-        filtered={name: list(sample.get("filtered_resps") or []) for name, sample in by_filter.items()},
-        metrics={name: _metrics(sample) for name, sample in by_filter.items()},
+        filtered={str(name): _filtered(sample, len(requests)) for name, sample in by_filter.items()},
+        metrics={str(name): _metrics(sample) for name, sample in by_filter.items()},
+        problem=problem,
     )
+
+
+def _filtered(sample: Sample, requests: int) -> list[Any]:
+    """Filtered responses, one a request; where other tools flattened them, the text alone stands for the only one."""
+    given = sample.get("filtered_resps")
+    if isinstance(given, (list, tuple)):
+        return list(given)
+    return [given] if given is not None and requests == 1 else []
 
 
 def _metrics(sample: Sample) -> dict[str, Any]:
@@ -185,23 +157,37 @@ def _metrics(sample: Sample) -> dict[str, Any]:
 
 
 def _requests(sample: Sample, place: str, render: Render | None) -> list[Request]:
-    given = sample["arguments"]
+    given, answers = sample["arguments"], sample["resps"]
+    if not isinstance(given, (list, tuple, Mapping)) or not isinstance(answers, (list, tuple)):
+        raise SamplesError(f"{place}: arguments and resps must be lists, one entry a request.")
     rows = list(given.values()) if isinstance(given, Mapping) else list(given)
-    requests = []
-    for row, responses in zip(rows, sample["resps"], strict=False):
-        values = list(row.values()) if isinstance(row, Mapping) else list(row) if isinstance(row, (list, tuple)) else [row]
-        if len(values) < 2:
-            requests.append(Request("loglikelihood_rolling", tuple(values), responses))
-            continue
-        context = _context(values[0], place, render)
-        if isinstance(values[1], Mapping):
-            requests.append(Request("generate_until", (context, dict(values[1])), responses))
-        elif isinstance(values[1], str):
-            requests.append(Request("loglikelihood", (context, values[1]), responses))
-        else:
-            kind = type(values[1]).__name__
-            raise SamplesError(f"{place}: the request's second argument is a {kind}, neither text nor generation arguments.")
-    return requests
+    if len(rows) == 1 and not (answers and isinstance(answers[0], (list, tuple)) and not _is_scored(answers[0])):
+        answers = [answers]  # flattened: the responses of the only request
+    if len(rows) != len(answers):
+        raise SamplesError(f"{place}: {len(rows)} requests and responses to {len(answers)}; resps has a list for each request.")
+    return [_request(row, responses, place, render) for row, responses in zip(rows, answers, strict=True)]
+
+
+def _is_scored(value: Sequence[Any]) -> bool:
+    """Whether this is one response to a scored request, (log-likelihood, greedy), as numbers or as text."""
+    return len(value) == 2 and str(value[1]) in ("True", "False")
+
+
+def _request(row: Any, responses: Any, place: str, render: Render | None) -> Request:
+    if not isinstance(responses, (list, tuple)):
+        raise SamplesError(f"{place}: a request's responses are a {type(responses).__name__}, not a list.")
+    values = list(row.values()) if isinstance(row, Mapping) else list(row) if isinstance(row, (list, tuple)) else [row]
+    if not values:
+        raise SamplesError(f"{place}: a request has no arguments.")
+    if len(values) < 2:
+        return Request("loglikelihood_rolling", tuple(values), responses)
+    context = _context(values[0], place, render)
+    if isinstance(values[1], Mapping):
+        return Request("generate_until", (context, dict(values[1])), responses)
+    if isinstance(values[1], str):
+        return Request("loglikelihood", (context, values[1]), responses)
+    kind = type(values[1]).__name__
+    raise SamplesError(f"{place}: the request's second argument is a {kind}, neither text nor generation arguments.")
 
 
 def _context(value: Any, place: str, render: Render | None) -> str:
@@ -209,12 +195,20 @@ def _context(value: Any, place: str, render: Render | None) -> str:
     if isinstance(value, str):
         return value
     if isinstance(value, (list, tuple)) and len(value) == 1 and isinstance(value[0], str):
-        value = json.loads(value[0]) if value[0].lstrip().startswith("[") else value[0]
+        value = _messages(value[0])
         if isinstance(value, str):
             return value
-    if render is not None and isinstance(value, list) and all(isinstance(turn, Mapping) for turn in value):
+    if render is not None and isinstance(value, list) and value and all(isinstance(turn, Mapping) for turn in value):
         return render(value, add_generation_prompt=value[-1].get("role") != "assistant")
     raise SamplesError(f"{place}: the prompt is a {type(value).__name__}; text or chat messages are needed.")
+
+
+def _messages(text: str) -> Any:
+    """Chat messages are logged as JSON in one text; a prompt may begin like them."""
+    try:
+        return json.loads(text) if text.lstrip().startswith("[") else text
+    except (ValueError, RecursionError):
+        return text
 
 
 @dataclass
@@ -230,6 +224,26 @@ class SampledTask:
     definition: EvaluatedTask | None = None
     #: By metric; None where neither the evaluation's results nor the metric's name say it.
     higher_is_better: Mapping[str, Any] = field(default_factory=dict)
+    #: The task's configuration, where the evaluation's results hold it.
+    config: Mapping[str, Any] = field(default_factory=dict)
+    source: Source = field(default_factory=Source)
+
+    def find_source(self) -> Source:
+        """Where the targets come from, as far as configuration, documents and verdicts tell."""
+        return Source(
+            self.config.get("doc_to_target"),
+            placeholder=all_one_number(list(self.targets.values())),
+            digits_are_texts=digits_are_texts(self._votes()),
+        )
+
+    def _votes(self) -> Iterator[Vote]:
+        for document in self.documents:
+            scores = [answer_of(request.responses) for request in document.requests if request.kind == "loglikelihood"]
+            known = [score[0] for score in scores if score is not None]
+            accuracy = next((as_number(row["acc"]) for row in document.metrics.values() if "acc" in row), None)
+            if accuracy in (0.0, 1.0) and len(known) == len(document.requests) > 1:
+                texts = [str(request.arguments[1]) for request in document.requests]
+                yield Vote(self.targets[document.doc_id], texts, known.index(max(known)), accuracy == 1.0)
 
     @property
     def posed(self) -> Mapping[str, Any]:
@@ -237,16 +251,11 @@ class SampledTask:
         return {}
 
     def target(self, document: Document) -> Any:
-        """The gold answer. A samples file holds lists as text, and for contexts that differ by choice not the index."""
+        """The gold answer. For contexts that differ by choice a log does not hold it: the verdict tells, of two choices."""
         if self._contexts_differ(document):
             return self._other_choice(document)
-        target = self.targets.get(document.doc_id)
-        if isinstance(target, str) and target.startswith("[") and target.endswith("]"):
-            try:
-                return ast.literal_eval(target)
-            except (SyntaxError, ValueError):
-                return target
-        return target
+        choice = bool(document.requests) and all(request.kind == "loglikelihood" for request in document.requests)
+        return logged_gold(self.targets.get(document.doc_id), document.doc, self.source, choice=choice)
 
     def _contexts_differ(self, document: Document) -> bool:
         asked = [request.arguments for request in document.requests if request.kind == "loglikelihood"]
@@ -261,8 +270,11 @@ class SampledTask:
         return 1 if scores[0] >= scores[1] else 0
 
     def choices(self, document: Document) -> Sequence[str] | None:
-        """Not among the samples: the scored continuations stand for them."""
-        return None
+        """The choices' texts, where the configuration lists them or names a field; else scored continuations stand for them."""
+        given = self.config.get("doc_to_choice")
+        if isinstance(given, str) and isinstance(document.doc, Mapping):
+            given = document.doc.get(given)
+        return given if isinstance(given, list) and all(isinstance(one, str) for one in given) else None
 
     def mutual_information(self, document: Document) -> bool:
         """Whether the last half of the requests has no context."""
@@ -283,6 +295,6 @@ class SampledTask:
         """As the task's definition filters them; None where that is not at hand."""
         return None if self.definition is None else self.definition.refilter(document, filter_name, responses)
 
-    def score(self, document: Document, filtered: Sequence[Any]) -> Mapping[str, Any] | None:
+    def score(self, document: Document, filter_name: str, filtered: Sequence[Any]) -> Mapping[str, Any] | None:
         """As the task's definition scores it; None where that is not at hand."""
-        return None if self.definition is None else self.definition.score(document, filtered)
+        return None if self.definition is None else self.definition.score(document, filter_name, filtered)

@@ -26,13 +26,17 @@ class Request:
 
 @dataclass(frozen=True)
 class Document:
-    """One document with its requests in the task's order, and by filter: filtered responses, and the task's metrics."""
+    """One document with its requests in the task's order, and by filter: filtered responses, and the task's metrics.
+
+    ``problem``: why its requests are not known, where a log of them cannot be read; its metrics count all the same.
+    """
 
     doc_id: int
     doc: Mapping[str, Any]
     requests: Sequence[Request]
     filtered: Mapping[str, Sequence[Any]]
     metrics: Mapping[str, Mapping[str, Any]]
+    problem: str = ""
 
     @property
     def fields(self) -> dict[str, Any]:
@@ -91,6 +95,6 @@ class EvaluatedTask(Protocol):
         """What a filter makes of other responses, one a request; None where that is not possible or not allowed."""
         ...
 
-    def score(self, document: Document, filtered: Sequence[Any]) -> Mapping[str, Any] | None:
+    def score(self, document: Document, filter_name: str, filtered: Sequence[Any]) -> Mapping[str, Any] | None:
         """The task's metrics for other filtered responses, one a request; None where that is not possible or not allowed."""
         ...

@@ -14,7 +14,9 @@ from ..evaluation.task import Document, EvaluatedTask
 from ..prompt.profiles import TaskProfile, load_profiles, profile_for
 from ..records import Failure, Run, TaskSummary, digest
 from ..settings import Settings
+from .announce import announce
 from .evaluated import Evaluated
+from .examine import AnsweringHost, examiner_of
 from .host import Host, gather
 from .outcome import ExplainReport
 from .run_identity import run_of
@@ -23,7 +25,13 @@ from .session import explain_run
 log = logging.getLogger(__name__)
 
 
-class EvaluatedModel(Host, Encoder, Protocol):
+class JudgingHost(Host, Protocol):
+    """The processes that judge, with the ``attrib_*`` arguments."""
+
+    settings: Settings
+
+
+class EvaluatedModel(AnsweringHost, Protocol):
     """The evaluated model as the source of ids, with what it was made with: arguments of ``hf``, and ``attrib_*``."""
 
     arguments: dict[str, Any]
@@ -53,16 +61,19 @@ def explain_tasks(
     weights = gather(lm, lm.weights())[0]
     posed = {"tasks": _posed(lm, tasks, chosen), **evaluation}
     run = run_of(lm.model, lm.arguments, lm.settings, posed, weights, kind)
-    judged, counts = _judge_tasks(lm, tasks, chosen)
+    judged, counts = judge_tasks(lm, tasks, chosen)
+    announce(judged, lm.rank)
     scorer = TaskScorer()
+    summaries = summaries_of(lm, run, judged, counts)
     evaluated = Evaluated(
         run=run,
-        tasks=_summaries(lm, run, judged, counts),
+        tasks=summaries,
         failures=_failures(lm, run, judged, scorer),
         documents=[] if lm.settings.limit == 0 else [row for one in judged for row in document_rows(run.run_id, one)],
         judge=scorer,
         profiles=profiles,
         weights=weights,
+        examiner=examiner_of(lm, judged, summaries, chosen),
     )
     return explain_run(lm, evaluated, lm.settings)
 
@@ -78,8 +89,8 @@ def _posed(lm: Host, tasks: Sequence[EvaluatedTask], profiles: Mapping[str, Task
     return found
 
 
-def _judge_tasks(
-    lm: EvaluatedModel, tasks: Sequence[EvaluatedTask], profiles: Mapping[str, TaskProfile]
+def judge_tasks(
+    lm: JudgingHost, tasks: Sequence[EvaluatedTask], profiles: Mapping[str, TaskProfile]
 ) -> tuple[list[JudgedTask], dict[str, dict[str, Count]]]:
     """The tasks judged, and by task and filter the counts of all processes."""
     local = {task.name: ranges_of(task) for task in tasks}
@@ -113,7 +124,7 @@ def _say_what_was_not_found(judged: JudgedTask, settings: Settings) -> None:
             log.warning("%s has no %s %r that decides; %r does.", judged.task.name, kind, asked, found)
 
 
-def _summaries(
+def summaries_of(
     lm: Host, run: Run, judged: Sequence[JudgedTask], counts: Mapping[str, Mapping[str, Count]]
 ) -> list[TaskSummary]:
     """One a task and filter; the counts are those of all processes."""

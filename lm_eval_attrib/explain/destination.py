@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from ..charges import Artefact, LedgerRow
 from ..records import Run, TaskSummary
 from ..store.database import Store
 from ..store.shards import ShardWriter, merge_shards
@@ -61,6 +62,20 @@ class Destination:
             return mine
         with Store.open(self.database) as store:
             return _stored(store, self.run, explanation_ids).with_shards(mine)
+
+    def examined(self) -> tuple[dict[str, list[Artefact]], list[LedgerRow]]:
+        """What was tried on failures of the run before, and its ledger; asked of the first process.
+
+        Raises:
+            StoreError: it cannot be read.
+        """
+        assert self.sink is not None
+        run_id = self.run.run_id
+        tried, ledger = self.sink.tried(run_id), self.sink.ledger_rows(run_id)
+        if self.alone:
+            return tried, ledger
+        with Store.open(self.database) as store:
+            return {**store.tried(run_id), **tried}, ledger or store.ledger_rows(run_id)
 
     @property
     def _shards(self) -> Path:

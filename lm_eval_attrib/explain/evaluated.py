@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from ..contrast import ScoreResponse
 from ..prompt.profiles import TaskProfile
 from ..records import Contrast, Failure, JudgedDocument, Run, TaskSummary
+from .examine import Examiner
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,7 @@ class Evaluated:
         pairs: by failure_id, pairs that are known and not searched for.
         profiles: the profiles by which it was judged; None to read those that the settings name.
         weights: what tells the model's weights from others of the same name.
+        examiner: looks whether it is the model at all; None where that was not asked for.
     """
 
     run: Run
@@ -33,3 +35,4 @@ class Evaluated:
     pairs: Mapping[str, Contrast] = field(default_factory=dict)
     profiles: tuple[TaskProfile, ...] | None = None
     weights: str = ""
+    examiner: Examiner | None = None

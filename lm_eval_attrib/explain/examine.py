@@ -7,50 +7,65 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from ..artefacts.budget import LEAST, Allowance, evaluation_forwards
-from ..artefacts.case import Case
+from ..artefacts.case import Case, Key
 from ..artefacts.examination import Examination, Tried
 from ..artefacts.kind import Kind
-from ..artefacts.ledger import Tally, ledger_rows
+from ..artefacts.ledger import NOTHING, Tally, in_one_line, ledger_rows
 from ..artefacts.onward import Onward
-from ..artefacts.tools import Respond, Tools
+from ..artefacts.registry import chosen_kinds
+from ..artefacts.tools import Tools
 from ..charges import Artefact, LedgerRow
 from ..evaluation.failures import Encoder
 from ..evaluation.judgement import JudgedTask
-from ..prompt.profiles import TaskProfile, profile_for
-from ..records import TaskSummary
+from ..prompt.profiles import TaskProfile
+from ..records import Failure, TaskSummary
+from ..settings import Settings
 from .host import Host, gather
-
-Key = tuple[str, str, int]
 
 
 class AnsweringHost(Host, Encoder, Protocol):
     """The evaluated model, which can be asked again as the evaluation asked it."""
 
+    settings: Settings
     #: The mark behind which the harness takes a response to begin; None where it strips no thinking part.
     think_end_token: str | int | None
-    respond: Respond
 
-    def apply_chat_template(self, chat_history: Any, add_generation_prompt: bool = True) -> str: ...
+    def respond(self, kind: str, arguments: Sequence[tuple[str, Any]]) -> list[Any]:
+        """Answers to further requests."""
+        ...
+
+    def apply_chat_template(self, chat_history: Any, add_generation_prompt: bool = True) -> str:
+        """The prompt of chat messages."""
+        ...
 
 
-def tools_of(lm: AnsweringHost, kinds: Sequence[str]) -> Tools:
-    """What kinds work with, from the evaluated model.
-
-    Args:
-        kinds: those that were asked for by name.
-    """
+def tools_of(lm: AnsweringHost, named: Sequence[str] = ()) -> Tools:
+    """What kinds work with, from the evaluated model. ``named``: kinds that were asked for by name."""
     chat = bool(getattr(lm.tokenizer, "chat_template", None))
     tools = Tools(
         encoder=lm,
         respond=lm.respond,
         render=(lambda turns: lm.apply_chat_template(list(turns))) if chat else None,
         tokenizer=lm.tokenizer,
-        named=frozenset(kinds),
+        named=frozenset(named),
         gather=lambda mine: gather(lm, mine),
+        first=lm.rank == 0,
     )
     strips = lm.think_end_token
     tools.onward = Onward(lm.model, lm.tokenizer, tools, strips if isinstance(strips, str) else None)
     return tools
+
+
+def examiner_of(
+    lm: AnsweringHost, judged: Sequence[JudgedTask], summaries: Sequence[TaskSummary], profiles: Mapping[str, TaskProfile]
+) -> Examiner | None:
+    """The examiner that the settings ask for; None for none."""
+    settings = lm.settings
+    kinds = chosen_kinds(settings.artefacts) if settings.limit != 0 else []
+    if not kinds:
+        return None
+    share = settings.artefact_budget
+    return Examiner(judged, summaries, profiles, kinds, tools_of(lm, settings.artefacts), share, settings.seed)
 
 
 @dataclass
@@ -58,39 +73,57 @@ class Examiner:
     """Examines the tasks of one evaluation in one process.
 
     Attributes:
-        judged: the tasks; without a model too (then :attr:`tools` has none).
-        share: of the evaluation's own forward passes, what may be spent on a task; ``seconds`` of all tasks together.
-        ledger: by then, the rows of the tasks that are done; the same in every process.
+        judged: the tasks.
+        summaries: what they came to over all processes.
+        profiles: by task.
+        tools: the tasks' own scoring and, where one is at hand, the model.
+        share: of the evaluation's own forward passes, what may be spent on a task.
+        ledger: the rows of the tasks that are done; the same in every process.
+        charged: what failures are charged to; ``tried``: everything that was tried on them.
     """
 
     judged: Sequence[JudgedTask]
     summaries: Sequence[TaskSummary]
-    profiles: tuple[TaskProfile, ...]
+    profiles: Mapping[str, TaskProfile]
     kinds: Sequence[Kind]
     tools: Tools
     share: float = 0.5
-    seconds: float | None = None
     seed: int = 1234
-    say: Callable[[str], None] = lambda line: None
     ledger: list[LedgerRow] = field(default_factory=list)
     charged: dict[Key, Artefact] = field(default_factory=dict)
     tried: dict[Key, list[Artefact]] = field(default_factory=dict)
+    _stored: dict[str, tuple[Artefact, ...]] = field(default_factory=dict)
 
-    def run(self, known: Mapping[Key, Tried]) -> Iterator[Key]:
-        """Examine task by task; yields each failure of which something was tried, as it is known. Charges stand at the end."""
+    def run(
+        self,
+        known: Mapping[Key, Tried] | None = None,
+        before: Sequence[LedgerRow] = (),
+        say: Callable[[str], None] = lambda line: None,
+    ) -> Iterator[Key]:
+        """Examine task by task; yields a failure as something is known of it that cost forwards. Charges stand at the end.
+
+        Args:
+            known: what was tried on failures before.
+            before: the ledger before: of kinds of which nothing new is tried, right documents are not tried again either.
+            say: where lines for a person go.
+        """
         for judged in self.judged:
-            if isinstance(judged.criterion, str) or not self.kinds:
+            if isinstance(judged.criterion, str):
                 continue
-            profile = profile_for(judged.task.name, self.profiles)
+            profile = self.profiles[judged.task.name]
             cases = [Case(judged.task, judged.criterion, one, profile) for one in judged.deciding]
-            budget = Allowance(max(self.share * evaluation_forwards(cases), LEAST if self.share else 0), self.seconds)
-            examination = Examination(self.kinds, self.tools, budget, self.seed, known, self.say)
-            for case, _ in examination.run(cases):
+            own = self.share * evaluation_forwards(cases)
+            budget = Allowance(max(own, LEAST) if self.share else 0.0)
+            rows = {row.kind: row for row in before if row.task == judged.task.name}
+            examination = Examination(self.kinds, self.tools, budget, self.seed, known, rows, say)
+            for case, tried in examination.run(cases):
                 self.tried[case.key] = examination.found.tried[case.key]
-                yield case.key
-            self.tried |= examination.found.tried
-            self.charged |= {key: charge for key in examination.found.tried if (charge := examination.found.charge(key))}
-            self._account(judged, list(examination.found.tallies.values()))
+                if tried.forwards:
+                    yield case.key
+            found = examination.found
+            self.tried |= found.tried
+            self.charged |= {key: charge for key in found.tried if (charge := found.charge(key)) is not None}
+            self._account(judged, list(found.tallies.values()))
 
     def _account(self, judged: JudgedTask, tallies: Sequence[Tally]) -> None:
         summed: dict[str, Tally] = {}
@@ -101,3 +134,59 @@ class Examiner:
         for summary in self.summaries:
             if summary.task == judged.task.name and not isinstance(criterion, str) and summary.filter == criterion.filter:
                 self.ledger += ledger_rows(summary, summed.values())
+
+    # --- by failure ----------------------------------------------------------------------------------------------
+
+    def known(self, failures: Sequence[Failure], tried: Mapping[str, Sequence[Artefact]]) -> dict[Key, Tried]:
+        """What is stored of this process's failures, by document and kind."""
+        self._stored = {one.failure_id: tuple(tried.get(one.failure_id, ())) for one in failures}
+        return {_key(one): {a.kind: a for a in self._stored[one.failure_id]} for one in failures}
+
+    def failures(
+        self,
+        failures: Sequence[Failure],
+        known: Mapping[Key, Tried],
+        before: Sequence[LedgerRow],
+        say: Callable[[str], None],
+    ) -> Iterator[Failure]:
+        """Examine; yields a failure as something is known of it that cost forwards (see :meth:`run`)."""
+        by_key = {_key(one): one for one in failures}
+        for key in self.run(known, before, say):
+            if key in by_key:
+                yield by_key[key]
+
+    def of(self, failure: Failure) -> Sequence[Artefact]:
+        """What was tried on a failure."""
+        return self.tried.get(_key(failure), ())
+
+    def by_failure(self, failures: Sequence[Failure]) -> dict[str, Sequence[Artefact]]:
+        """What was tried on failures, by failure_id."""
+        return {one.failure_id: self.of(one) for one in failures}
+
+    def new(self, failures: Sequence[Failure]) -> frozenset[str]:
+        """Failures that are stored with something else than what is known of them now."""
+        now = {name: [(a.kind, a.verdict) for a in tried] for name, tried in self.by_failure(failures).items()}
+        then = {name: [(a.kind, a.verdict) for a in tried] for name, tried in self._stored.items()}
+        dear = {one.failure_id for one in failures if any(a.forwards for a in self.of(one))}
+        return frozenset(name for name, tried in now.items() if tried != then.get(name, [])) | dear
+
+    def lines(self) -> list[str]:
+        """Each task's ledger as a sentence, where anything was lost."""
+        tasks = dict.fromkeys(row.task for row in self.ledger)
+        said = {task: in_one_line([row for row in self.ledger if row.task == task]) for task in tasks}
+        return [f"{task}: {line}." for task, line in said.items() if NOTHING not in line]
+
+
+def _key(failure: Failure) -> Key:
+    return failure.task, failure.filter, failure.doc_id
+
+
+def first_proved(tried: Sequence[Artefact]) -> Artefact | None:
+    """What a failure is charged to: the first change that was proved."""
+    return next((one for one in tried if one.verdict == "proved"), None)
+
+
+def charge_text(tried: Sequence[Artefact]) -> str:
+    """A failure's charge as a sentence."""
+    charge = first_proved(tried)
+    return "" if charge is None else f"{charge.change}. {charge.proof}. For the whole task: {charge.remedy}"

@@ -10,6 +10,8 @@ from typing import Any
 
 import torch
 
+from ..checks.chain import follow_output
+from ..checks.chance import ChanceRecord
 from ..checks.explained_prompt import Subject
 from ..checks.runner import Verification, verify
 from ..contrast import ScoreResponse, as_sequence, find_pair
@@ -17,9 +19,11 @@ from ..contrast.margin import margin_of_terms
 from ..contrast.resources import Benches, Resources
 from ..errors import AttribError
 from ..lrp import Attribution, Engine, GraphRequest, Pair
+from ..prompt.pieces import byte_label, token_labels
 from ..prompt.profiles import TaskProfile
-from ..prompt.segments import relevant_segments, segment_tokens
-from ..prompt.spans import Tokenizer, decode, token_text
+from ..prompt.segments import ANSWER, asked_segments, relevant_segments, segment_tokens
+from ..prompt.sinks import sink_positions
+from ..prompt.spans import INCOMPLETE, Tokenizer, decode, token_text
 from ..prompt.words import words
 from ..records import Contrast, Explanation, Failure, NoPair, Status, TermTokens, digest
 from ..settings import Settings
@@ -85,7 +89,7 @@ class Explainer:
         self._rival = self._engine(rival) if rival else None
         self._graph = GraphRequest(prune=True) if settings.graph and settings.rule in RIVALS else False
         self._benches = Benches(model, tokenizer, settings, judge, resources)
-        self._specials = frozenset(int(token) for token in tokenizer.all_special_ids)
+        self._chances = ChanceRecord()
 
     def explain(self, failures: Sequence[Failure]) -> list[Explanation]:
         """An explanation for each failure, in order. What raises is an explanation too, with status ``error``."""
@@ -207,11 +211,12 @@ class Explainer:
         target = self._next(ids, contrast.target_ids if whole else (contrast.target_id,))
         other = self._next(ids, contrast.contrast_ids if whole else (contrast.contrast_id,))
         text = token_text(ids, self.tokenizer, skip_special=False)
+        sinks = sink_positions(ids, self.tokenizer, attribution.loud)
         table = recording.token_table(
             ids=ids,
-            texts=[text.piece(index) for index in range(len(ids))],
+            texts=token_labels(text),
             segments=segment_tokens(failure, ids, self.tokenizer, profile, contrast.prompt_tokens),
-            special=[token in self._specials for token in ids],
+            special=[i in sinks for i in range(len(ids))],
             relevance=attribution.tokens,
         )
         terms = recording.measured_terms(contrast, attribution)
@@ -231,7 +236,26 @@ class Explainer:
             segments=recording.segment_sums(table),
             **recording.graph_tables(pruned, attribution.heads, attribution.neurons),
         )
+        explanation = self._chained(explanation, attribution)
         return self._checked(explanation, found, attribution, rival, profile) if self.settings.checks else explanation
+
+    def _chained(self, explanation: Explanation, attribution: Attribution) -> Explanation:
+        """The explanation with its relevance followed through the model's own output; without, where that fails."""
+        table, contrast = explanation.tokens, explanation.contrast
+        if table is None or contrast is None or self.settings.rule not in RIVALS:
+            return explanation
+        try:
+            followed = follow_output(
+                self.engine, contrast, attribution.tokens, table.special, lambda place: table.texts[place], self.settings.checks
+            )
+        except Exception as error:
+            logger.debug("a chain could not be followed", exc_info=True)
+            reason = f"the model's own output was not followed ({_told(error)})"
+            return replace(explanation, reason="; ".join(part for part in (explanation.reason, reason) if part))
+        if not followed.hops or followed.relevance is None:
+            return explanation
+        chained = followed.relevance.to(torch.float32).numpy()
+        return replace(explanation, hops=followed.hops, tokens=replace(table, chained=chained))
 
     def _term_tokens(self, contrast: Contrast, attribution: Attribution) -> list[TermTokens]:
         """The own tokens of the contrast's terms, with their relevance where the margin was explained."""
@@ -239,7 +263,7 @@ class Explainer:
         for index, term in enumerate(contrast.terms):
             before = [] if term.detached else list(contrast.input_ids[: contrast.terms_after])[-_LOOK_BACK:]
             text = token_text([*before, *term.ids], self.tokenizer, skip_special=False)
-            pieces = [text.piece(len(before) + place) for place in range(len(term.ids))]
+            pieces = token_labels(text)[len(before) :]
             own = attribution.terms[index].relevance.tolist() if attribution.terms else ()
             found.append(TermTokens(pieces, own))
         return found
@@ -249,7 +273,9 @@ class Explainer:
         before = list(ids[-_LOOK_BACK:])
         head = decode(self.tokenizer, before, skip_special=False)
         whole = decode(self.tokenizer, [*before, *following], skip_special=False)
-        return whole[len(head) :] if whole.startswith(head) else decode(self.tokenizer, following, skip_special=False)
+        said = whole[len(head) :] if whole.startswith(head) else decode(self.tokenizer, following, skip_special=False)
+        # A piece of a character has no text of its own: pieces are told apart by their bytes.
+        return byte_label(following[0], self.tokenizer) or said if INCOMPLETE in said and len(following) == 1 else said
 
     # --- the checks ----------------------------------------------------------------------------------------------
 
@@ -266,10 +292,12 @@ class Explainer:
         subject = Subject(
             pair=found.pair,
             relevance=attribution.tokens,
-            words=words(found.contrast.input_ids, self.tokenizer),
+            words=words(found.contrast.input_ids, self.tokenizer, [i for i, sink in enumerate(table.special) if sink]),
             special=table.special,
             segments=table.segments,
             relevant=relevant_segments(profile, found.failure),
+            asked=asked_segments(table.segments, relevant_segments(profile, found.failure)),
+            own=ANSWER,
             texts=table.texts,
             layers=attribution.layers if len(attribution.layers) > 1 else None,
             nodes=explanation.nodes,
@@ -281,7 +309,9 @@ class Explainer:
         )
         started = time.perf_counter()
         try:
-            verified: Verification = verify(self.model, subject, seed=self._chance(found.failure))
+            verified: Verification = verify(
+                self.model, subject, seed=self._chance(found.failure), task=found.failure.task, record=self._chances
+            )
         except Exception as error:
             # The attribution is sound without its checks: it is kept, and says that it was not checked.
             logger.debug("checks failed", exc_info=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..contrast.reference_sources import in_database
+from ..contrast.references.sources import in_database
 from ..contrast.resources import open_resources
 from ..reports.folder import Folder
 from ..settings import Settings

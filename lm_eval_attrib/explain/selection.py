@@ -79,8 +79,12 @@ class Selection:
         """Those of ``failures`` that are to be explained."""
         return [one for one in failures if one.failure_id in self.drawn and one.failure_id not in self.settled]
 
-    def linked(self, failures: Sequence[Failure]) -> list[Failure]:
-        """Those that are settled by an explanation that they are not stored with: another run's, or one of a change since."""
+    def linked(self, failures: Sequence[Failure], touched: Collection[str] = ()) -> list[Failure]:
+        """Those that are settled by an explanation that they are not stored with: another run's, or one of a change since.
+
+        Args:
+            touched: failures of which more is known since they were stored.
+        """
         stored = self.stored
         return [
             one
@@ -88,16 +92,21 @@ class Selection:
             if (known := self.settled.get(one.failure_id)) is not None
             and (stored.links.get(one.failure_id) != self.contents[one.failure_id])
             | (stored.statuses.get(one.failure_id) != known.status)
+            | (one.failure_id in touched)
         ]
 
-    def undrawn(self, failures: Sequence[Failure]) -> list[Failure]:
+    def undrawn(self, failures: Sequence[Failure], touched: Collection[str] = ()) -> list[Failure]:
         """Those outside the sample that are to be stored as such: what is stored of them, if anything, does not hold."""
         return [
             one
             for one in failures
-            if one.failure_id not in self.drawn
-            and (self.stored.statuses.get(one.failure_id, "right since") == "right since" or one.failure_id in self.changed)
+            if one.failure_id not in self.drawn and (self._stale(one.failure_id) or one.failure_id in touched)
         ]
+
+    def _stale(self, failure_id: str) -> bool:
+        """Whether what is stored of a failure does not hold: nothing, that it is none, that it is charged, another answer's."""
+        status = self.stored.statuses.get(failure_id, "right since")
+        return status in ("right since", "artefact") or failure_id in self.changed
 
     def lines(self, database: str) -> list[str]:
         """The selection as a reader is told it."""
@@ -113,15 +122,22 @@ class Selection:
         return said
 
 
-def select(everyone: Sequence[Opened], stored: Stored, settings: Settings, marked: Collection[str]) -> Selection:
+def select(
+    everyone: Sequence[Opened],
+    stored: Stored,
+    settings: Settings,
+    marked: Collection[str],
+    left_out: Collection[str] = (),
+) -> Selection:
     """The selection, the same in every process.
 
     Args:
         everyone: the part of each process.
         stored: what the first process found.
         marked: failures whose pair a person has marked: they are drawn whatever the sample.
+        left_out: failures that are not explained, whatever was asked for.
     """
-    keys = [one for part in everyone for one in part.keys]
+    keys = [one for part in everyone for one in part.keys if one.failure_id not in left_out]
     contents = {name: content for part in everyone for name, content in part.contents.items()}
     ours = frozenset(one.failure_id for one in keys if one.failure_id in marked)
     drawn = draw(keys, settings.limit, settings.seed) | ours

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import torch
 
+from ..charges import Artefact
 from ..contrast import read_annotations
 from ..contrast.resources import open_resources
 from ..errors import AttribError, StoreError
@@ -24,6 +25,7 @@ from ..store.writer import Sink
 from . import sample
 from .destination import Destination
 from .evaluated import Evaluated
+from .examine import charge_text, first_proved
 from .explainer import Explainer
 from .host import Host, gather
 from .outcome import ExplainReport, Outcome
@@ -108,10 +110,12 @@ class Session:
         if problem:
             self._let_go()
             raise StoreError(problem)
-        self.selection = select(everyone, stored, self.settings, marked)
+        charged = self._examine()
+        left_out = frozenset() if self.settings.explain_artefacts else charged
+        self.selection = select(everyone, stored, self.settings, marked, left_out)
         for line in self.selection.lines(self.settings.db.name):
             self.progress.say(line)
-        self._store_what_is_not_explained()
+        self._store_what_is_not_explained(left_out)
 
     def _open(self) -> tuple[set[str], dict[str, str], str]:
         """Open where this process writes. What a person marked, what explains each failure, and why this cannot be done.
@@ -136,17 +140,45 @@ class Session:
         except AttribError as error:
             return Stored(), str(error)
 
-    def _store_what_is_not_explained(self) -> None:
-        """Documents, failures outside the sample, and failures that a stored explanation explains already."""
-        sink, selection = self._sink, self.selection
+    def _examine(self) -> frozenset[str]:
+        """Look whether it is the model at all, and write the tasks' ledgers; the failures of all processes that are charged."""
+        examiner, sink, destination = self.evaluated.examiner, self._sink, self._destination
+        if examiner is None or sink is None or destination is None:
+            return frozenset()
+        tried, ledger = gather(self.lm, destination.examined() if self.lm.rank == 0 else ({}, []))[0]
+        before = examiner.known(self.evaluated.failures, tried)
+        for failure in examiner.failures(self.evaluated.failures, before, ledger, self.progress.say):
+            # What cost something is kept at once: interrupted, the same command goes on from there.
+            self._keep(sink, Explanation(failure, "not sampled", reason="its turn did not come"), count=False)
+        sink.flush()
+        if self.lm.rank == 0:
+            sink.add_ledger(examiner.ledger)
+        for line in examiner.lines():
+            self.progress.say(line)
+        charged = {name for name, one in examiner.by_failure(self.evaluated.failures).items() if first_proved(one)}
+        return frozenset(name for part in gather(self.lm, charged) for name in part)
+
+    def _store_what_is_not_explained(self, charged: frozenset[str]) -> None:
+        """Documents, and failures that are charged, outside the sample, or explained already by what is stored."""
+        sink, selection, failures = self._sink, self.selection, self.evaluated.failures
         assert sink is not None
         sink.add_documents(self.evaluated.documents)
-        for failure in selection.linked(self.evaluated.failures):
-            sink.link(failure, selection.contents[failure.failure_id], selection.settled[failure.failure_id])
+        touched = frozenset() if self.evaluated.examiner is None else self.evaluated.examiner.new(failures)
+        for failure in failures:
+            if failure.failure_id in charged:
+                self._keep(sink, Explanation(failure, "artefact", reason=charge_text(self._tried(failure))))
+        for failure in selection.linked(failures, touched):
+            known = selection.settled[failure.failure_id]
+            sink.link(failure, selection.contents[failure.failure_id], known, self._tried(failure))
         reason = f"outside the seeded sample of {self.settings.limit} failures a task (attrib_limit)"
-        for failure in selection.undrawn(self.evaluated.failures):
-            self._keep(sink, Explanation(failure, "not sampled", reason=reason))
+        for failure in selection.undrawn(failures, touched):
+            if failure.failure_id not in charged:
+                self._keep(sink, Explanation(failure, "not sampled", reason=reason))
         sink.flush()
+
+    def _tried(self, failure: Failure) -> Sequence[Artefact]:
+        examiner = self.evaluated.examiner
+        return () if examiner is None else examiner.of(failure)
 
     def _let_go(self) -> None:
         sink, self._destination = self._sink, None
@@ -157,10 +189,12 @@ class Session:
     def _sink(self) -> Sink | None:
         return None if self._destination is None else self._destination.sink
 
-    def _keep(self, sink: Sink, explanation: Explanation) -> None:
-        content = self.selection.contents[explanation.failure.failure_id]
-        sink.add(replace(explanation, explanation_id=content, version=VERSION, budget=self.settings.budget()))
-        self.outcome.counts[explanation.status] += 1
+    def _keep(self, sink: Sink, explanation: Explanation, count: bool = True) -> None:
+        failure = explanation.failure
+        content = self.selection.contents.get(failure.failure_id)
+        told = replace(explanation, explanation_id=content or "", version=VERSION, budget=self.settings.budget())
+        sink.add(replace(told, artefacts=self._tried(failure)))
+        self.outcome.counts[explanation.status] += count
 
     # --- explain -------------------------------------------------------------------------------------------------
 

@@ -12,6 +12,7 @@ from ..evaluation.task import EvaluatedTask
 from ..explain.collect import EvaluatedModel, explain_tasks
 from ..explain.outcome import ExplainReport
 from .observed_task import ObservedTask
+from .rebuilt_task import with_definitions
 from .scored_ids import ScoredIds
 from .seam import metric_directions
 
@@ -52,8 +53,11 @@ def explain_samples(lm: Watched, samples: Mapping[str, Any], origin: str) -> Exp
         SamplesError: something in it is not a sample; the message says which.
         AttribError: nothing could be explained; see :mod:`.errors`.
     """
-    tasks: Sequence[EvaluatedTask] = read_tasks(samples, lm.apply_chat_template, metric_directions())
-    known = [lm.reports.get(answers_identity(task)) for task in tasks]
+    read, problems = with_definitions(read_tasks(samples, lm.apply_chat_template, metric_directions()))
+    for task, problem in problems.items():
+        log.info("Other answers to %s cannot be scored: %s.", task, problem)
+    tasks: Sequence[EvaluatedTask] = read
+    known = [lm.reports.get(answers_identity(one)) for one in tasks]
     first = known[0] if known else None
     if first is not None and all(report is not None and report.run_id == first.run_id for report in known):
         log.warning("These samples were explained when they were evaluated: run %s in %s.", first.run_id, first.database)

@@ -1,9 +1,7 @@
 """The one seam into lm_eval: its ``evaluate`` is wrapped while a watched model is evaluated, then put back.
 
-The verdict on a document is the task's own, so it is observed where the evaluation computes it: each task's
-``process_results`` is replaced on that task object by one that also notes what it returned, and put back. It is called
-exactly as often as before. Which document and filter a call was for follows from the order of the calls, and is checked
-against the identity of the responses it was given.
+The verdict on a document is the task's own, so it is observed where the evaluation computes it (:mod:`.task_adapter`), and
+never computed a second time.
 """
 
 from __future__ import annotations
@@ -14,6 +12,7 @@ import inspect
 import logging
 import threading
 import weakref
+from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from importlib import metadata
@@ -21,6 +20,7 @@ from typing import Any, TypeVar
 
 from ..errors import SeamError
 from .observed_task import ObservedTask
+from .versions import KNOWN, check_version
 
 log = logging.getLogger(__name__)
 
@@ -30,7 +30,6 @@ Model = TypeVar("Model")
 OnEvaluated = Callable[[Any, list[ObservedTask], Mapping[str, Any]], None]
 #: What is used of ``evaluate``'s arguments; without the first two there is nothing to intercept.
 NEEDED = ("lm", "task_dict")
-KNOWN = "Known to work are lm-eval 0.4.12 and 0.4.13."
 
 _lock = threading.RLock()
 _watched: weakref.WeakKeyDictionary[Any, OnEvaluated] = weakref.WeakKeyDictionary()
@@ -63,8 +62,12 @@ def watch(lm: Model, on_evaluated: Callable[[Model, list[ObservedTask], Mapping[
 def metric_directions() -> dict[str, bool]:
     """The metrics of lm_eval → whether higher is better."""
     importlib.import_module("lm_eval.api.metrics")  # registers them
-    registry = importlib.import_module("lm_eval.api.registry").HIGHER_IS_BETTER_REGISTRY
-    return {str(name): higher for name, higher in registry.items() if isinstance(higher, bool)}
+    registry = importlib.import_module("lm_eval.api.registry")
+    by_name = getattr(registry, "HIGHER_IS_BETTER_REGISTRY", None)
+    if by_name is None:  # 0.5 keeps it with each metric
+        known = registry.metric_registry
+        by_name = {name: getattr(known.get(name), "higher_is_better", None) for name in known.keys()}  # noqa: SIM118
+    return {str(name): higher for name, higher in by_name.items() if isinstance(higher, bool)}
 
 
 def unwatch(lm: Any) -> None:
@@ -96,6 +99,7 @@ def _evaluator() -> Any:
     missing = [name for name in NEEDED if not callable(evaluate) or name not in inspect.signature(evaluate).parameters]
     if missing:
         raise SeamError(f"lm-eval {version} has no lm_eval.evaluator.evaluate({', '.join(NEEDED)}, …). {KNOWN}")
+    check_version()
     return module
 
 
@@ -112,7 +116,10 @@ def _wrap(original: Evaluate) -> Evaluate:
         lm = watched_model(bound.arguments["lm"])
         if lm is None:
             return original(*args, **kwargs)
-        observed = [ObservedTask(name, task, bound.arguments) for name, task in tasks_of(bound.arguments["task_dict"]).items()]
+        observed = [
+            ObservedTask(name, task, bound.arguments, key)
+            for name, (key, task) in by_own_name(tasks_of(bound.arguments["task_dict"])).items()
+        ]
         on_evaluated = _watched.pop(lm)  # so that it is told once, whoever else wrapped the function meanwhile
         try:
             with ExitStack() as stack:
@@ -146,6 +153,13 @@ def tasks_of(task_dict: Any) -> dict[str, Any]:
     for name, value in task_dict.items():
         found.update(tasks_of(value) if isinstance(value, Mapping) else {str(name): value})
     return found
+
+
+def by_own_name(tasks: Mapping[str, Any]) -> dict[str, tuple[str, Any]]:
+    """Name → what the evaluation calls the task, and the task. Without the group's name before it, where that is unique."""
+    short = {key: key.rsplit("::", 1)[-1] for key in tasks}
+    unique = Counter(short.values())
+    return {name if unique[name] == 1 else key: (key, tasks[key]) for key, name in short.items()}
 
 
 def _tell(on_evaluated: OnEvaluated, lm: Any, observed: list[ObservedTask], arguments: Mapping[str, Any]) -> None:

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from ..lrp.intervention.probe import Probe
-from ..lrp.intervention.variant import Variant
-from ..lrp.pair import Pair
+from ..lrp import Attribution, Engine, Pair
+from ..prompt.sinks import sink_positions
 from ..prompt.spans import Tokenizer, shared_length, token_text
 from ..prompt.words import words
 from .cases import PlantedCase
@@ -24,35 +22,36 @@ class Planted:
 
     Attributes:
         pair: wrong against right, where they first differ.
-        delta: Δℓ of the pair, nats.
+        attribution: what the engine made of it.
         words: the words that may be ranked, as positions of their tokens: neither sinks nor the explained position.
         cause: indices into ``words`` of the words of the cause.
     """
 
     pair: Pair
-    delta: float
+    attribution: Attribution
     words: list[tuple[int, ...]]
     cause: frozenset[int]
 
 
-def planted(model: Any, tokenizer: Tokenizer, encode: Encode, case: PlantedCase) -> Planted | str:
-    """The case in tokens, or why it can not be explained at one position."""
+def planted(engine: Engine, tokenizer: Tokenizer, encode: Encode, case: PlantedCase) -> Planted | str:
+    """The case in tokens, attributed by ``engine``, or why it can not be explained at one position."""
     (ids, wrong), (others, right) = encode(case.prompt, case.wrong), encode(case.prompt, case.right)
     shared = shared_length(wrong, right)
     if tuple(ids) != tuple(others) or shared in (len(wrong), len(right)):
         return "options do not part at one token"
     prompt = (*ids, *wrong[:shared])
     pair = Pair(prompt, wrong[shared], right[shared])
-    delta = float(Probe(model, pair)([Variant()])[0])
-    if delta <= _CLEAN:
+    [attribution] = engine.attribute([pair])
+    if attribution.delta_logit <= _CLEAN:
         return "not clean"
-    if delta < _LEAST_SHARE * -case.margin_after:
+    if attribution.delta_logit < _LEAST_SHARE * -case.margin_after:
         return "margin lies on later tokens"
-    ranked = [tuple(word) for word in words(prompt, tokenizer) if len(prompt) - 1 not in word]
+    sinks = sink_positions(prompt, tokenizer, attribution.loud)
+    ranked = [tuple(word) for word in words(prompt, tokenizer, sinks) if len(prompt) - 1 not in word]
     found = cause_positions(prompt, tokenizer, case)
     if found is None:
         return "prompt was cut"
-    return Planted(pair, delta, ranked, frozenset(i for i, word in enumerate(ranked) if not found.isdisjoint(word)))
+    return Planted(pair, attribution, ranked, frozenset(i for i, word in enumerate(ranked) if not found.isdisjoint(word)))
 
 
 def cause_positions(ids: Sequence[int], tokenizer: Tokenizer, case: PlantedCase) -> frozenset[int] | None:

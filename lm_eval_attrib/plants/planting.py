@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from .cases import PlantedCase
 from .document import PromptedDocument, lengthened
-from .kinds import KINDS, Change
+from .kinds import KINDS, PlantedChange
 
 #: Σ log p of each option after a prompt, in nats.
 Score = Callable[[str, Sequence[str]], Sequence[float]]
@@ -57,7 +57,7 @@ class Planter:
                 if isinstance(found, PlantedCase):
                     yield found
 
-    def _tried(self, document: PromptedDocument, change: Change) -> PlantedCase | str:
+    def _tried(self, document: PromptedDocument, change: PlantedChange) -> PlantedCase | str:
         before, _ = self._margin(document, change.before)
         if before < self.least:
             return "not right before"

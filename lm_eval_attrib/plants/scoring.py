@@ -16,7 +16,7 @@ from ..lrp.decoder.implementation import quiet
 Encode = Callable[[str, str], tuple[Sequence[int], Sequence[int]]]
 
 
-def option_scores(model: nn.Module, encode: Encode, prompt: str, options: Sequence[str]) -> list[float]:
+def scores_of_options(model: nn.Module, encode: Encode, prompt: str, options: Sequence[str]) -> list[float]:
     """Σ log p of each option after ``prompt``, in nats.
 
     Args:

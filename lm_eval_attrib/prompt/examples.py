@@ -1,7 +1,8 @@
-"""Where few-shot examples begin in the text before a question: one sign after the other, until one shows it."""
+"""Where few-shot examples begin in the text before a question, and where each: one sign after the other, until one shows it."""
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 
@@ -53,3 +54,19 @@ def _number_of_shots(before: BeforeTheQuestion) -> int | None:
 
 #: What shows where examples begin, in this order.
 SIGNS = (_own_label, _closing_line, _number_of_shots)
+
+
+def starts_of_examples(examples: str, before: BeforeTheQuestion) -> list[int]:
+    """Where each example begins in the text of all of them; the first at 0.
+
+    Each begins with the question's label, or after a paragraph with the closing line; without either a paragraph is one.
+    """
+    lead = len(examples) - len(examples.lstrip())
+    if before.label:
+        found = re.finditer(rf"(?m)^[ \t]*{re.escape(before.label)}", examples)
+        return [0, *(match.start() for match in found if match.start() > lead)]
+    starts = [0]
+    for gap in re.finditer(r"\n\n+(?=\S)", examples):
+        if gap.start() > lead and before.closing in examples[starts[-1] : gap.start()]:
+            starts.append(gap.end())
+    return starts

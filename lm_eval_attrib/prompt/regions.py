@@ -11,13 +11,15 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from ..records import Failure
-from .examples import BeforeTheQuestion, first_example
+from .examples import BeforeTheQuestion, first_example, starts_of_examples
 from .occurrences import last_occurrence
 from .profiles import SegmentFields, field_texts
 from .spans import TokenText
 from .turns import Region, chat_turns, query_turn
 
 SYSTEM, INSTRUCTION, FEW_SHOT, CHOICES = "system", "instruction", "few-shot", "choices"
+#: What an option is called by, right before its text: ``A. ``, ``(b) ``, ``3: ``.
+_LETTER = re.compile(r"(?<!\w)(\(?[A-Za-z0-9][).:])[ \t]*$")
 
 
 @dataclass(frozen=True)
@@ -87,14 +89,17 @@ def _fixed_texts(view: PromptView) -> Iterator[Region]:
 
 
 def _listed_choices(view: PromptView, stated: Collection[Region]) -> Iterator[Region]:
-    """``A. the cat⏎B. the mat``; words of a choice that stand within another field, or before them all, are no list."""
+    """``A. the cat⏎B. the mat`` with their letters; words of a choice that stand within another field, or before them all, are
+    no list.
+    """
     start = max(view.final.start, min((one.start for one in stated), default=0))
     for name in view.fields.choices:
         for value in field_texts(view.failure.doc, name):
             for region in _placed(value.strip(), view, start, CHOICES):
                 within = any(one.start <= region.start and region.end <= one.end for one in stated)
                 if not within and region.start >= start:
-                    yield region
+                    letter = _LETTER.search(view.text, start, region.start)
+                    yield region if letter is None else Region(letter.start(1), region.end, CHOICES)
 
 
 def _placed(value: str, view: PromptView, start: int, segment: str) -> Iterator[Region]:
@@ -117,9 +122,13 @@ def _system_turns(view: PromptView) -> list[Region]:
 
 
 def _earlier_turns(view: PromptView) -> list[Region]:
-    """Turns of user and assistant before the one that asks are examples."""
-    early = [turn for turn in view.turns if turn.end <= view.final.start and turn.segment != "system"]
-    return [Region(turn.start, turn.end, FEW_SHOT) for turn in early]
+    """Turns of user and assistant before the one that asks are examples, a new one with each turn of the user."""
+    found, number = [], 0
+    for turn in view.turns:
+        if turn.end <= view.final.start and turn.segment not in ("system", "developer"):
+            number += turn.segment == "user" or not number
+            found.append(Region(turn.start, turn.end, f"{FEW_SHOT}:{number}"))
+    return found
 
 
 def _system_instruction(view: PromptView) -> list[Region]:
@@ -148,7 +157,7 @@ def _before_the_question(view: PromptView) -> list[Region]:
     opening = block if place is None else begin + place
     examples = [] if place is None else [Region(opening, block, FEW_SHOT)]
     instruction = [Region(begin, opening, INSTRUCTION)] if opening > begin else []
-    return [*known, *examples, *instruction]
+    return [part for region in (*known, *examples, *instruction) for part in example_regions(region, view.text, before)]
 
 
 #: The rules, in the order in which they take characters.
@@ -172,6 +181,18 @@ def _before_the_task_s_text(view: PromptView, first: int) -> tuple[list[Region],
         split = place + len(described.strip()) if place >= 0 else split
     parts = [Region(final.start, split, INSTRUCTION), Region(split, asked, FEW_SHOT)]
     return [region for region in parts if region.end > region.start], asked
+
+
+def example_regions(region: Region, text: str, before: BeforeTheQuestion) -> list[Region]:
+    """Examples one by one, ``few-shot:1`` and on; any other region as it is."""
+    if region.segment != FEW_SHOT:
+        return [region]
+    starts = starts_of_examples(text[region.start : region.end], before)
+    ends = [*starts[1:], region.end - region.start]
+    return [
+        Region(region.start + start, region.start + end, f"{FEW_SHOT}:{number}")
+        for number, (start, end) in enumerate(zip(starts, ends, strict=True), 1)
+    ]
 
 
 def _block_start(text: str, begin: int, first: int) -> int:

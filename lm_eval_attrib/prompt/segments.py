@@ -1,8 +1,9 @@
 """Token → segment: what part of the prompt each token belongs to (method.md, 6).
 
-Segments: ``system`` (a chat's system turn), ``instruction`` (also ``instruction:<field>``), ``few-shot``, ``query:<field>``,
-``choices``, ``evidence:<field>``, ``context:<field>``, ``template`` (everything the task or the chat template puts between),
-``answer`` (what was generated or scored so far), and the empty name for special tokens. Every token has exactly one.
+Segments: ``system`` (a chat's system turn), ``instruction`` (also ``instruction:<field>``), ``few-shot:<number>``,
+``query:<field>``, ``choices`` (with their letters), ``evidence:<field>``, ``context:<field>``, ``template`` (everything that
+the task or the chat template puts between), ``answer`` (what was generated or scored so far), and the empty name for special
+tokens. Every token has exactly one.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from collections.abc import Iterable, Sequence
 from ..records import Failure
 from . import profiles
 from .profiles import SegmentFields, TaskProfile, field_texts
-from .regions import INSTRUCTION, PromptView, regions
+from .regions import CHOICES, INSTRUCTION, PromptView, regions
 from .sinks import special_positions
 from .spans import Tokenizer, token_text
 from .turns import Region
@@ -44,12 +45,22 @@ def segment_tokens(
 
 
 def relevant_segments(profile: TaskProfile, failure: Failure) -> frozenset[str]:
-    """The segments that hold what should decide the answer: named by the profile, else the evidence, else the query."""
+    """The segments that hold what should decide the answer: named by the profile, else the evidence, else the query.
+
+    Listed choices belong to them: the answer is read there too.
+    """
     fields = effective_fields(profile, failure)
+    listed = {CHOICES} if fields.choices else set()
     if fields.relevant:
-        return frozenset(f"{kind}:{name}" for kind in ("evidence", "query", "context", INSTRUCTION) for name in fields.relevant)
+        kinds = ("evidence", "query", "context", INSTRUCTION)
+        return frozenset({f"{kind}:{name}" for kind in kinds for name in fields.relevant} | listed)
     kind = "evidence" if fields.evidence else "query"
-    return frozenset(f"{kind}:{name}" for name in getattr(fields, kind))
+    return frozenset({f"{kind}:{name}" for name in getattr(fields, kind)} | listed)
+
+
+def asked_segments(segments: Iterable[str], relevant: frozenset[str]) -> frozenset[str]:
+    """Of the prompt's ``segments`` those of question and evidence: what an answer from habit does without."""
+    return frozenset(name for name in segments if name in relevant or name.startswith(("query:", "evidence:")))
 
 
 def effective_fields(profile: TaskProfile, failure: Failure) -> SegmentFields:

@@ -12,12 +12,13 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 
+from ..charges import Artefact
 from ..errors import StoreError
 from ..records import Column, Explanation, Failure
 from .clean_text import unicode_text
 from .layout import LAYOUT, Tables, schema
 from .pair_columns import continuation_columns
-from .rows import Columns, content_id, holds_content, link_row, rows_of
+from .rows import Columns, artefact_columns, content_id, holds_content, link_row, rows_of
 
 
 class _Added(NamedTuple):
@@ -58,7 +59,7 @@ class Buffer:
         if holds_content(explanation):
             self._contents.add(content_id(explanation))
 
-    def link(self, failure: Failure, status: str, reason: str, explanation_id: str) -> None:
+    def link(self, failure: Failure, status: str, reason: str, explanation_id: str, artefacts: Sequence[Artefact] = ()) -> None:
         """Append a failure that an explanation written earlier explains.
 
         Raises:
@@ -66,8 +67,12 @@ class Buffer:
         """
 
         def rows() -> dict[str, Columns]:
-            found: dict[str, Columns] = {"failures": link_row(failure, status, reason, explanation_id)}
-            return {**found, **({"continuations": continuation_columns(failure)} if failure.continuations else {})}
+            found: dict[str, Columns] = {"failures": link_row(failure, status, reason, explanation_id, artefacts)}
+            if failure.continuations:
+                found["continuations"] = continuation_columns(failure)
+            if artefacts:
+                found["tried"] = artefact_columns(artefacts)
+            return found
 
         self._append(failure, status, rows)
 

@@ -31,6 +31,7 @@ COMMENT ON COLUMN tasks."not_sampled" IS 'failures outside the seeded sample';
 COMMENT ON COLUMN tasks."errors" IS 'failures whose explanation raised';
 COMMENT ON COLUMN tasks."not_attributable" IS 'why nothing of this row can be attributed; empty otherwise';
 COMMENT ON COLUMN tasks."decides" IS 'of the filters of a task one: the failures under it are explained, and a total counts this row alone';
+COMMENT ON COLUMN tasks."artefacts" IS 'failures that are charged as artefacts, and not explained';
 
 COMMENT ON VIEW documents IS 'Every evaluated document under every filter, right and wrong. Of a task in which no metric decides, a row without a verdict.';
 COMMENT ON COLUMN documents."run_id" IS 'the run';
@@ -57,9 +58,9 @@ COMMENT ON COLUMN failures."gold" IS 'the right answer';
 COMMENT ON COLUMN failures."golds" IS 'every answer that the task accepts';
 COMMENT ON COLUMN failures."metric" IS 'the metric that decided';
 COMMENT ON COLUMN failures."value" IS 'its value for this document';
-COMMENT ON COLUMN failures."status" IS 'attributed, no pair, no answer, not sampled, error, or right since: a later evaluation of the same run found the document right, so no count has it; its explanation is kept';
+COMMENT ON COLUMN failures."status" IS 'attributed, no pair, no answer, artefact (proved to be no failure of the model: see artefacts), not sampled, error, or right since: a later evaluation of the same run found the document right, so no count has it; its explanation is kept';
 COMMENT ON COLUMN failures."reason" IS 'why there is no attribution, or what to know about it; empty otherwise';
-COMMENT ON COLUMN failures."label" IS 'M-IA, M-AG, NC; NULL if not decided';
+COMMENT ON COLUMN failures."label" IS 'M-IA, M-AG, NC; artefact: and the kind of what is charged; NULL if not decided';
 COMMENT ON COLUMN failures."pattern" IS 'OIT, URT or both; NULL if neither or not decided';
 COMMENT ON COLUMN failures."label_reason" IS 'one sentence with the figures that decided the label';
 COMMENT ON COLUMN failures."trust" IS 'high, medium or low: how far to trust the explanation';
@@ -71,6 +72,7 @@ COMMENT ON COLUMN failures."seconds_attribution" IS 'of these, attribution and g
 COMMENT ON COLUMN failures."seconds_checks" IS 'of these, the causal checks';
 COMMENT ON COLUMN failures."version" IS 'the release of this package that explained it; NULL if it was not explained';
 COMMENT ON COLUMN failures."explanation_id" IS 'what explains it: a digest of everything that decides the explanation; NULL if it was not explained';
+COMMENT ON COLUMN failures."charge" IS 'the kind of artefact that is proved to have cost it, also where it was explained all the same; NULL for none';
 
 COMMENT ON VIEW explanations IS 'What was found out, a row an explanation, whichever failures share it. The views below hold its rows by failure.';
 COMMENT ON COLUMN explanations."explanation_id" IS 'digest of everything that decides it';
@@ -111,6 +113,55 @@ COMMENT ON COLUMN continuations."measured" IS 'a choice''s own text, whose lengt
 COMMENT ON COLUMN continuations."prior" IS 'a choice''s log-probability without the prompt, where mutual information asked for it';
 COMMENT ON COLUMN continuations."chosen_under" IS 'the normalisations under which this choice would have been the answer: acc, acc_norm, acc_bytes, acc_mutual_info';
 
+COMMENT ON VIEW artefacts IS 'What was proved to have cost a failure that is not the model, and gold answers that are doubtful. [ledger.md](ledger.md) says what the kinds are.';
+COMMENT ON COLUMN artefacts."failure_id" IS 'the failure';
+COMMENT ON COLUMN artefacts."kind" IS 'extraction, length, thinking, cut_off, stopped, truncated, template, shots; gold, which is never charged';
+COMMENT ON COLUMN artefacts."change" IS 'what was changed';
+COMMENT ON COLUMN artefacts."verdict" IS 'proved: with only this change the task''s own metric finds the document right; suspect: the gold answer is doubtful';
+COMMENT ON COLUMN artefacts."proof" IS 'the evidence';
+COMMENT ON COLUMN artefacts."remedy" IS 'what would mend it for the whole task, in lm_eval''s own options';
+COMMENT ON COLUMN artefacts."cost" IS 'forward passes that it took';
+COMMENT ON COLUMN artefacts."seconds" IS 'that it took';
+
+COMMENT ON VIEW tried IS 'Every change that was tried on a failure, also those that proved nothing: they are not tried again.';
+COMMENT ON COLUMN tried."failure_id" IS 'the failure';
+COMMENT ON COLUMN tried."place" IS 'in the order in which they were tried, from 0';
+COMMENT ON COLUMN tried."kind" IS 'as in artefacts';
+COMMENT ON COLUMN tried."change" IS 'what was changed';
+COMMENT ON COLUMN tried."verdict" IS 'proved, not proved or suspect';
+COMMENT ON COLUMN tried."proof" IS 'the evidence';
+COMMENT ON COLUMN tried."remedy" IS 'what would mend it for the whole task';
+COMMENT ON COLUMN tried."forwards" IS 'forward passes that it took';
+COMMENT ON COLUMN tried."seconds" IS 'that it took';
+COMMENT ON COLUMN tried."answered" IS 'a digest of the answer that it was tried on';
+
+COMMENT ON VIEW ledger IS 'What each kind of artefact cost a task of a run, in documents and in the score; the row all is of all kinds together.';
+COMMENT ON COLUMN ledger."run_id" IS 'the run';
+COMMENT ON COLUMN ledger."task" IS 'the task';
+COMMENT ON COLUMN ledger."filter" IS 'the filter that decides';
+COMMENT ON COLUMN ledger."metric" IS 'the metric that decides';
+COMMENT ON COLUMN ledger."kind" IS 'as in artefacts; all for all together';
+COMMENT ON COLUMN ledger."documents" IS 'evaluated';
+COMMENT ON COLUMN ledger."failures" IS 'of these, judged wrong';
+COMMENT ON COLUMN ledger."concerned" IS 'failures that could be of this kind';
+COMMENT ON COLUMN ledger."tried" IS 'of these, tried; the others were beyond the budget';
+COMMENT ON COLUMN ledger."proved" IS 'of these, right with the change';
+COMMENT ON COLUMN ledger."right_concerned" IS 'right documents that the change concerns';
+COMMENT ON COLUMN ledger."right_tried" IS 'of these, tried';
+COMMENT ON COLUMN ledger."broken" IS 'of these, wrong with the change';
+COMMENT ON COLUMN ledger."suspects" IS 'failures with a doubtful gold answer: no loss';
+COMMENT ON COLUMN ledger."net" IS 'documents that the change gains the task, estimated where not all were tried: proved less broken';
+COMMENT ON COLUMN ledger."net_low" IS 'lower bound of its 95 % interval; net itself where nothing was estimated';
+COMMENT ON COLUMN ledger."net_high" IS 'upper bound';
+COMMENT ON COLUMN ledger."score_as_run" IS 'the task''s score';
+COMMENT ON COLUMN ledger."score_without" IS 'the same without what this kind cost';
+COMMENT ON COLUMN ledger."score_low" IS 'lower bound of its interval';
+COMMENT ON COLUMN ledger."score_high" IS 'upper bound';
+COMMENT ON COLUMN ledger."remedy" IS 'what would mend most of it for the whole task';
+COMMENT ON COLUMN ledger."note" IS 'why nothing was charged, where that needs saying';
+COMMENT ON COLUMN ledger."forwards" IS 'forward passes that trying took';
+COMMENT ON COLUMN ledger."seconds" IS 'that trying took';
+
 COMMENT ON VIEW choices IS 'The choices of a failed multiple-choice document as the metrics of lm-eval measure them.';
 COMMENT ON COLUMN choices."failure_id" IS 'the failure';
 COMMENT ON COLUMN choices."choice" IS 'index of the choice, from 0';
@@ -144,7 +195,7 @@ COMMENT ON COLUMN contrasts."target_probability" IS 'of the softmax, likewise';
 COMMENT ON COLUMN contrasts."contrast_probability" IS 'of the softmax, likewise';
 COMMENT ON COLUMN contrasts."clean" IS 'the pair exists and Δℓ > 1; NULL if it was not computed';
 COMMENT ON COLUMN contrasts."unclean" IS 'why it is not clean; empty when it is';
-COMMENT ON COLUMN contrasts."completeness_gap" IS 'abs(Σ R − Δℓ) / max(abs(Δℓ), Σ abs(R))';
+COMMENT ON COLUMN contrasts."completeness_gap" IS 'abs(Σ R − Δℓ) / abs(Δℓ): the part of Δℓ that the relevances miss';
 COMMENT ON COLUMN contrasts."prompt_tokens" IS 'leading ids of input_ids that are prompt; the rest is the answer so far';
 COMMENT ON COLUMN contrasts."input_ids" IS 'the ids that the model saw, up to position';
 COMMENT ON COLUMN contrasts."target_ids" IS 'objective sequence: the wrong continuation''s ids, from where the two part (at least its last)';
@@ -157,7 +208,7 @@ COMMENT ON COLUMN contrasts."share" IS 'the part of the margin that the explaine
 COMMENT ON COLUMN contrasts."margin_reproduced" IS 'the margin as the explained model computes it from the continuations'' tokens';
 COMMENT ON COLUMN contrasts."pooled" IS 'the metric compares probability mass: each side''s texts are summed as probabilities';
 COMMENT ON COLUMN contrasts."terms_after" IS 'leading ids of input_ids that the texts of margin_terms follow';
-COMMENT ON COLUMN contrasts."telling" IS 'clean, at least half of the margin, and (generated) proved; NULL if it was not computed';
+COMMENT ON COLUMN contrasts."telling" IS 'clean, at least half of the margin, and (generated) proved';
 
 COMMENT ON VIEW margin_terms IS 'The texts whose log-probabilities make up a margin, a row each.';
 COMMENT ON COLUMN margin_terms."failure_id" IS 'the failure';
@@ -166,11 +217,9 @@ COMMENT ON COLUMN margin_terms."side" IS 'target (what was chosen) or contrast (
 COMMENT ON COLUMN margin_terms."choice" IS 'index of the choice';
 COMMENT ON COLUMN margin_terms."detached" IS 'scored without the prompt (mutual information)';
 COMMENT ON COLUMN margin_terms."scored" IS 'how many of its last tokens count; those before are context of its own';
-COMMENT ON COLUMN margin_terms."weight" IS 'nats of the margin a nat of log-probability; weight * list_sum(logprobs) over all terms (not pooled) makes up margin * unit';
-COMMENT ON COLUMN margin_terms."token_ids" IS 'its own ids, after the first contrasts.terms_after of the prompt';
-COMMENT ON COLUMN margin_terms."tokens" IS 'their texts';
-COMMENT ON COLUMN margin_terms."logprobs" IS 'of the scored tokens, nats; empty where no model was at hand';
-COMMENT ON COLUMN margin_terms."relevance" IS 'of its own tokens at the input embeddings; empty unless the margin itself is explained';
+COMMENT ON COLUMN margin_terms."weight" IS 'nats of the margin a nat of log-probability';
+COMMENT ON COLUMN margin_terms."logprob" IS 'sum over the scored tokens, nats';
+COMMENT ON COLUMN margin_terms."carried" IS 'what it adds to the margin, nats; over all terms (not pooled) these make up margin × unit';
 
 COMMENT ON VIEW margin_tokens IS 'The own tokens of these texts, a row each: the split of the margin by token.';
 COMMENT ON COLUMN margin_tokens."failure_id" IS 'the failure';
@@ -193,6 +242,7 @@ COMMENT ON COLUMN tokens."segment" IS 'the part of the prompt that it belongs to
 COMMENT ON COLUMN tokens."special" IS 'BOS and the like: left out of the normalisation and of every ranking';
 COMMENT ON COLUMN tokens."relevance" IS 'at the input embeddings';
 COMMENT ON COLUMN tokens."relevance_norm" IS 'divided by the largest absolute relevance of a token that is not special';
+COMMENT ON COLUMN tokens."chained" IS 'relevance once it was followed through the model''s own output (hops): on the prompt alone, with the same sum; NULL without hops';
 
 COMMENT ON VIEW top_tokens IS 'The tokens that are not special, ranked.';
 COMMENT ON COLUMN top_tokens."failure_id" IS 'the failure';
@@ -262,6 +312,9 @@ COMMENT ON COLUMN checks."delta_after" IS 'Δℓ with it';
 COMMENT ON COLUMN checks."turned" IS 'delta_after ≤ 0: the model prefers the right token';
 COMMENT ON COLUMN checks."control" IS 'mean Δℓ after the same on random places; NULL without a control';
 COMMENT ON COLUMN checks."control_turned" IS 'share of random places that turned it too';
+COMMENT ON COLUMN checks."draws" IS 'random places drawn';
+COMMENT ON COLUMN checks."turned_draws" IS 'how many of them turned it too';
+COMMENT ON COLUMN checks."chance" IS 'probability that a random place turns this failure, by these draws and the task''s earlier ones';
 COMMENT ON COLUMN checks."detail" IS 'what was changed, for a reader';
 
 COMMENT ON VIEW segments IS 'Relevance by part of the prompt: what models and checkpoints are compared by.';
@@ -270,3 +323,48 @@ COMMENT ON COLUMN segments."segment" IS 'instruction, few-shot, query (by docume
 COMMENT ON COLUMN segments."tokens" IS 'how many it has';
 COMMENT ON COLUMN segments."relevance" IS 'sum over its tokens';
 COMMENT ON COLUMN segments."relevance_norm" IS 'sum of their normalised relevance';
+
+COMMENT ON VIEW hops IS 'Chains: tokens of the model''s own output that held relevance and were explained in turn, where they were written.';
+COMMENT ON COLUMN hops."failure_id" IS 'the failure';
+COMMENT ON COLUMN hops."hop" IS 'from 1, at most 3';
+COMMENT ON COLUMN hops."position" IS 'of the token that was followed';
+COMMENT ON COLUMN hops."token_id" IS 'its id';
+COMMENT ON COLUMN hops."token" IS 'its text';
+COMMENT ON COLUMN hops."contrast_id" IS 'what it was explained against: the pair''s contrast where it is the copied target; NULL under max_logit';
+COMMENT ON COLUMN hops."objective" IS 'the explained scalar';
+COMMENT ON COLUMN hops."relevance" IS 'what it held, and gave away to the tokens that it was written from, in proportion to their positive relevance';
+COMMENT ON COLUMN hops."delta" IS 'the value of the explained scalar';
+COMMENT ON COLUMN hops."rank" IS 'of the token among all where it was written';
+COMMENT ON COLUMN hops."completeness_gap" IS 'as in contrasts';
+COMMENT ON COLUMN hops."top_position" IS 'where most of it went';
+COMMENT ON COLUMN hops."top_token" IS 'the token there';
+COMMENT ON COLUMN hops."top_share" IS 'the share that went there';
+COMMENT ON COLUMN hops."delta_before" IS 'logit of the token less that of its contrast or best rival';
+COMMENT ON COLUMN hops."delta_after" IS 'the same with the top token masked';
+COMMENT ON COLUMN hops."turned" IS 'delta_after ≤ 0: without the top token it would not have been written';
+
+COMMENT ON VIEW steps IS 'Where a chain of thought first went wrong (strategy step): the evidence, a row a failure.';
+COMMENT ON COLUMN steps."failure_id" IS 'the failure';
+COMMENT ON COLUMN steps."cue" IS 'what was put between a beginning of the response and the two answers';
+COMMENT ON COLUMN steps."fall" IS 'nats by which the trajectory falls for good over the step';
+COMMENT ON COLUMN steps."tried" IS 'alternatives that were put in and gone on with, greedily';
+COMMENT ON COLUMN steps."turned" IS 'of these, those after which the task''s metric accepted the answer';
+COMMENT ON COLUMN steps."drawn" IS 'continuations drawn from each side of the step; 0: the budget did not allow it';
+COMMENT ON COLUMN steps."right_with" IS 'of those after the alternative, how many are right';
+COMMENT ON COLUMN steps."right_without" IS 'of those after what the response says, how many are right';
+COMMENT ON COLUMN steps."p_value" IS 'Fisher''s exact test, one-sided: how often chance alone gives such a difference; NULL where none were drawn';
+COMMENT ON COLUMN steps."forwards" IS 'the cost: tokens that went through the model over those of prompt and response';
+
+COMMENT ON VIEW trajectory IS 'How much each beginning of a response favours the gold answer.';
+COMMENT ON COLUMN trajectory."failure_id" IS 'the failure';
+COMMENT ON COLUMN trajectory."place" IS 'how many of the response''s tokens the beginning holds';
+COMMENT ON COLUMN trajectory."text" IS 'what the response says since the place before';
+COMMENT ON COLUMN trajectory."value" IS 'log p of the gold answer less that of the answer given, both after the beginning and the cue, nats';
+
+COMMENT ON VIEW trials IS 'Alternatives that were tried in a response.';
+COMMENT ON COLUMN trials."failure_id" IS 'the failure';
+COMMENT ON COLUMN trials."trial" IS 'from 0';
+COMMENT ON COLUMN trials."place" IS 'how many of the response''s tokens stand before it';
+COMMENT ON COLUMN trials."token_ids" IS 'what was put there';
+COMMENT ON COLUMN trials."text" IS 'that, and what followed';
+COMMENT ON COLUMN trials."right" IS 'the task''s metric accepts the answer';

@@ -20,11 +20,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from ..charges import Artefact, LedgerRow
 from ..errors import NotADatabase, StoreError, WrongSchema
 from ..records import Explained, Explanation, Failure, JudgedDocument, Run, TaskSummary
 from .database_file import meaning, prepare
 from .json_text import as_json
-from .layout import LAYOUT, Tables, documents_table
+from .layout import LAYOUT, OWN, Tables, documents_table, ledger_table
 from .reader import Readers
 from .signals import interrupts_put_off
 from .writer import ENDINGS, Limits, Sink
@@ -50,11 +51,11 @@ _KNOWN = "SELECT failure_id, status FROM failures WHERE run_id = $run"
 _LINKS = "SELECT failure_id, explanation_id FROM base.failures WHERE run_id = $run AND explanation_id IS NOT NULL"
 _EXPLAINED = """SELECT explanation_id, status, reason, budget FROM base.explanations
     WHERE explanation_id IN (SELECT unnest($ids::VARCHAR[]))"""
-#: Tables with rows an explanation; those of a failure itself are ``continuations``.
-_CHILDREN = tuple(table for table in LAYOUT if table not in ("failures", "explanations", "continuations"))
+#: Tables with rows an explanation.
+_CHILDREN = tuple(table for table in LAYOUT if table not in ("failures", "explanations", *OWN))
 
 
-class Store(Sink, Readers):
+class Store(Readers, Sink):
     """An open database: :meth:`create` to write, :meth:`open` to read. Not for use from several threads at once."""
 
     def __init__(self, path: str | Path, *, read_only: bool, limits: Limits | None = None) -> None:
@@ -132,10 +133,10 @@ class Store(Sink, Readers):
             for task in tasks:
                 connection.execute(_RIGHT_SINCE, [task.run_id, task.task, task.filter, list(task.right)])
 
-    def link(self, failure: Failure, explanation_id: str, explained: Explained) -> None:
+    def link(self, failure: Failure, explanation_id: str, explained: Explained, artefacts: Sequence[Artefact] = ()) -> None:
         """Take one failure that a stored explanation explains (see :meth:`Sink.link`)."""
         self._refuse_if_read_only()
-        super().link(failure, explanation_id, explained)
+        super().link(failure, explanation_id, explained, artefacts)
 
     def add_documents(self, rows: Sequence[JudgedDocument]) -> None:
         """Insert or replace judged documents (see :meth:`Sink.add_documents`)."""
@@ -146,6 +147,19 @@ class Store(Sink, Readers):
         """The same from a table of the columns :data:`~.layout.DOCUMENTS`; ``shard`` is remembered as merged with it."""
         with self._transaction() as connection, _registered(connection, "batch", rows):
             connection.execute("INSERT OR REPLACE INTO base.documents BY NAME SELECT * FROM batch")
+            if shard is not None:
+                self._remember(connection, shard)
+
+    def add_ledger(self, rows: Sequence[LedgerRow]) -> None:
+        """Replace the ledgers of the rows' tasks."""
+        if rows:
+            self.put_ledger(ledger_table(rows))
+
+    def put_ledger(self, rows: pa.Table, *, shard: str | None = None) -> None:
+        """The same from a table, which is remembered as merged where it is a shard."""
+        with self._transaction() as connection, _registered(connection, "batch", rows):
+            connection.execute("DELETE FROM base.ledger WHERE (run_id, task) IN (SELECT (run_id, task) FROM batch)")
+            connection.execute("INSERT INTO base.ledger BY NAME SELECT *, row_number() OVER () AS place FROM batch")
             if shard is not None:
                 self._remember(connection, shard)
 
@@ -168,16 +182,15 @@ class Store(Sink, Readers):
         failures = tables["failures"]
         with _registered(connection, "batch_failures", failures.select(["failure_id"])):
             old = "SELECT key FROM base.failures SEMI JOIN batch_failures USING (failure_id)"
-            connection.execute(f"DELETE FROM base.continuations WHERE key IN ({old})")
+            for table in OWN:
+                connection.execute(f"DELETE FROM base.{table} WHERE key IN ({old})")
         contents = self._content_keys(connection, tables["explanations"]) if "explanations" in tables else None
         first = _next_key(connection, "failures")
         for table, rows in tables.items():
             if table == "failures":
                 continue
             index = rows["failure"].combine_chunks()
-            keys = (
-                pc.add(index.cast(pa.int64()), first) if table == "continuations" or contents is None else contents.take(index)
-            )
+            keys = pc.add(index.cast(pa.int64()), first) if table in OWN or contents is None else contents.take(index)
             with _registered(connection, "batch", rows.drop_columns(["failure"]).add_column(0, "key", keys)):
                 verb = "INSERT OR REPLACE" if table == "explanations" else "INSERT"
                 connection.execute(f"{verb} INTO base.{table} BY NAME SELECT * FROM batch")

@@ -9,6 +9,7 @@ from typing import TypeAlias
 
 import pyarrow as pa
 
+from ..charges import LedgerRow
 from ..records import BlockFigures, JudgedDocument
 from .clean_text import unicode_text
 
@@ -22,7 +23,7 @@ _BLOCK_TYPES = {"int": _INT, "float": _DOUBLE}
 STAGES = ("pair", "attribution", "checks")
 
 #: Table → column → Arrow type, in the order of schema.sql. ``failures`` comes last: in a folder of shards its file says
-#: that a flush is whole. ``continuations`` are a failure's own; the rows of all others are of its explanation.
+#: that a flush is whole. The rows of :data:`OWN` are a failure's own; those of all others are of its explanation.
 LAYOUT: dict[str, dict[str, pa.DataType]] = {
     "continuations": {
         "choice": _INT,
@@ -36,6 +37,17 @@ LAYOUT: dict[str, dict[str, pa.DataType]] = {
         "measured": _TEXT,
         "prior": _DOUBLE,
         "chosen_under": pa.list_(_TEXT),
+    },
+    "tried": {
+        "place": _INT,
+        "kind": _TEXT,
+        "change": _TEXT,
+        "verdict": _TEXT,
+        "proof": _TEXT,
+        "remedy": _TEXT,
+        "forwards": _LONG,
+        "seconds": _DOUBLE,
+        "answered": _TEXT,
     },
     "contrasts": {
         "strategy": _TEXT,
@@ -65,7 +77,6 @@ LAYOUT: dict[str, dict[str, pa.DataType]] = {
         "margin_reproduced": _DOUBLE,
         "pooled": _FLAG,
         "terms_after": _INT,
-        "telling": _FLAG,
     },
     "margin_terms": {
         "term": _INT,
@@ -87,6 +98,7 @@ LAYOUT: dict[str, dict[str, pa.DataType]] = {
         "special": _FLAG,
         "relevance": _FLOAT,
         "relevance_norm": _FLOAT,
+        "chained": _FLOAT,
     },
     "layers": {"layer": _INT, **_RELEVANT},
     "nodes": {"layer": _INT, **_RELEVANT},
@@ -102,9 +114,43 @@ LAYOUT: dict[str, dict[str, pa.DataType]] = {
         "turned": _FLAG,
         "control": _DOUBLE,
         "control_turned": _DOUBLE,
+        "draws": _INT,
+        "turned_draws": _INT,
+        "chance": _DOUBLE,
         "detail": _TEXT,
     },
     "segments": {"segment": _TEXT, "tokens": _INT, "relevance": _DOUBLE, "relevance_norm": _DOUBLE},
+    "hops": {
+        "hop": _INT,
+        "position": _INT,
+        "token_id": _INT,
+        "token": _TEXT,
+        "contrast_id": _INT,
+        "objective": _TEXT,
+        "relevance": _DOUBLE,
+        "delta": _DOUBLE,
+        "rank": _INT,
+        "completeness_gap": _DOUBLE,
+        "top_position": _INT,
+        "top_token": _TEXT,
+        "top_share": _DOUBLE,
+        "delta_before": _DOUBLE,
+        "delta_after": _DOUBLE,
+        "turned": _FLAG,
+    },
+    "steps": {
+        "cue": _TEXT,
+        "fall": _DOUBLE,
+        "tried": _INT,
+        "turned": _INT,
+        "drawn": _INT,
+        "right_with": _INT,
+        "right_without": _INT,
+        "p_value": _DOUBLE,
+        "forwards": _DOUBLE,
+    },
+    "trajectory": {"place": _INT, "text": _TEXT, "value": _DOUBLE},
+    "trials": {"trial": _INT, "place": _INT, "token_ids": _INTS, "text": _TEXT, "right": _FLAG},
     "explanations": {
         "explanation_id": _TEXT,
         "status": _TEXT,
@@ -138,12 +184,25 @@ LAYOUT: dict[str, dict[str, pa.DataType]] = {
         "status": _TEXT,
         "reason": _TEXT,
         "explanation_id": _TEXT,
+        "charge": _TEXT,
     },
 }
+#: Tables with rows of a failure itself.
+OWN = ("continuations", "tried")
 
 _DOCUMENT_TYPES = {"int": _LONG, "float | None": _DOUBLE, "bool | None": _FLAG}
 #: The columns of ``documents``, which has no rows a failure.
 DOCUMENTS = pa.schema([(field.name, _DOCUMENT_TYPES.get(str(field.type), _TEXT)) for field in fields(JudgedDocument)])
+
+
+_LEDGER_TYPES = {"int": _LONG, "float": _DOUBLE}
+#: The columns of ``ledger``, which has no rows a failure.
+LEDGER = pa.schema([(field.name, _LEDGER_TYPES.get(str(field.type), _TEXT)) for field in fields(LedgerRow)])
+
+
+def ledger_table(rows: Sequence[LedgerRow]) -> pa.Table:
+    """What kinds of artefacts cost tasks, as one table."""
+    return pa.table({field.name: [getattr(row, field.name) for row in rows] for field in fields(LedgerRow)}, schema=LEDGER)
 
 
 def documents_table(rows: Sequence[JudgedDocument]) -> pa.Table:

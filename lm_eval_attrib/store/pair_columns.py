@@ -53,11 +53,4 @@ def contrast_columns(contrast: Contrast, explanation: Explanation) -> dict[str, 
     row |= {name: list(getattr(contrast, name)) for name in ("input_ids", "target_ids", "contrast_ids")}
     figures = explanation.figures
     row |= {field.name: None if figures is None else getattr(figures, field.name) for field in fields(PairFigures)}
-    row["telling"] = None if figures is None else _tells(contrast, figures, explanation.failure)
     return {name: [value] for name, value in row.items()}
-
-
-def _tells(contrast: Contrast, figures: PairFigures, failure: Failure) -> bool:
-    """Whether the pair explains the verdict: clean, at least half of its margin, and (generated) proved by a trial."""
-    generated = failure.output_type == "generate_until"
-    return figures.clean and (contrast.share is None or contrast.share >= 0.5) and (contrast.proved or not generated)

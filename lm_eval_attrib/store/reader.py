@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 
 import pyarrow as pa
 
+from ..charges import Artefact, LedgerRow
 from ..errors import ArgumentError, StoreError
 
 #: A row of a view: column → value.
@@ -23,6 +24,8 @@ _NAMED = 5
 ORDER = {
     "contrasts": "position",
     "continuations": "choice",
+    "artefacts": "verdict, kind",
+    "tried": "place",
     "choices": "choice",
     "margin_terms": "term",
     "margin_tokens": "term, position",
@@ -35,8 +38,16 @@ ORDER = {
     "graph_figures": "layer",
     "checks": '"check", amount',
     "segments": "segment",
+    "hops": "hop",
+    "steps": "failure_id",
+    "trajectory": "place",
+    "trials": "trial",
     "top_tokens": "rank",
 }
+
+
+_TRIED = """SELECT f.failure_id, t.* EXCLUDE (key, place) FROM base.tried AS t JOIN base.failures AS f USING (key)
+    WHERE f.run_id = $run ORDER BY f.failure_id, t.place"""
 
 
 class Readers(ABC):
@@ -84,6 +95,18 @@ class Readers(ABC):
         if view not in ORDER:
             raise StoreError(f"view {view!r} has no rows a failure; those that have: {', '.join(ORDER)}")
         return self.sql(f"FROM {view} WHERE failure_id = $failure_id ORDER BY {ORDER[view]}", {"failure_id": failure_id})
+
+    def ledger_rows(self, run_id: str) -> list[LedgerRow]:
+        """The stored ledger of a run."""
+        rows = self.sql("SELECT * FROM base.ledger WHERE run_id = $run ORDER BY task, place", {"run": run_id}).to_pylist()
+        return [LedgerRow(**{name: value for name, value in row.items() if name != "place"}) for row in rows]
+
+    def tried(self, run_id: str) -> dict[str, list[Artefact]]:
+        """failure_id → the changes that were tried on it (see :meth:`Sink.tried`)."""
+        found: dict[str, list[Artefact]] = {}
+        for row in self.sql(_TRIED, {"run": run_id}).to_pylist():
+            found.setdefault(row.pop("failure_id"), []).append(Artefact(**row))
+        return found
 
 
 def only_one(rows: Sequence[Row], column: str, beginning: str, noun: str, hint: str) -> Row:

@@ -7,6 +7,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from ..charges import Artefact
 from ..records import (
     STATUSES,
     BlockFigures,
@@ -20,6 +21,7 @@ from .clean_text import unicode_texts
 from .json_text import as_json
 from .layout import LAYOUT, STAGES
 from .pair_columns import continuation_columns, contrast_columns, term_columns
+from .step_columns import evidence_columns, hop_columns
 
 #: Column name → its values.
 Columns: TypeAlias = "Mapping[str, Column | Sequence[Any]]"
@@ -32,10 +34,16 @@ def rows_of(explanation: Explanation) -> dict[str, Columns]:
         found["explanations"] = _explanation(explanation)
     if explanation.failure.continuations:
         found["continuations"] = continuation_columns(explanation.failure)
+    if explanation.artefacts:
+        found["tried"] = artefact_columns(explanation.artefacts)
     if explanation.contrast is not None:
         found["contrasts"] = contrast_columns(explanation.contrast, explanation)
         if explanation.contrast.terms:
             found["margin_terms"] = term_columns(explanation.contrast.terms, explanation.term_tokens)
+        if explanation.contrast.evidence is not None:
+            found |= evidence_columns(explanation.contrast.evidence)
+    if explanation.hops:
+        found["hops"] = hop_columns(explanation.hops)
     tokens = explanation.tokens
     if tokens is not None:
         found["tokens"] = {
@@ -46,6 +54,7 @@ def rows_of(explanation: Explanation) -> dict[str, Columns]:
             "special": tokens.special,
             "relevance": tokens.relevance,
             "relevance_norm": tokens.relevance_norm,
+            "chained": tokens.chained if len(tokens.chained) else [None] * len(tokens.ids),
         }
     if len(explanation.layers):
         found["layers"] = _layers(explanation.layers)
@@ -87,7 +96,7 @@ def _layers(layers: Sequence[Any]) -> dict[str, Any]:
 
 def holds_content(explanation: Explanation) -> bool:
     """Whether there is more to store than that the failure was not explained."""
-    return explanation.status not in ("not sampled", "right since") or explanation.tokens is not None
+    return explanation.status not in ("not sampled", "right since", "artefact") or explanation.tokens is not None
 
 
 def content_id(explanation: Explanation) -> str:
@@ -95,12 +104,21 @@ def content_id(explanation: Explanation) -> str:
     return explanation.explanation_id or explanation.failure.failure_id
 
 
-def link_row(failure: Failure, status: str, reason: str, explanation_id: str | None) -> dict[str, list[Any]]:
-    """The row of a failure."""
+def artefact_columns(artefacts: Sequence[Artefact]) -> dict[str, list[Any]]:
+    """The changes tried on a failure, in their order."""
+    found = {name: [getattr(one, name) for one in artefacts] for name in LAYOUT["tried"] if name != "place"}
+    return {"place": list(range(len(artefacts))), **found}
+
+
+def link_row(
+    failure: Failure, status: str, reason: str, explanation_id: str | None, artefacts: Sequence[Artefact] = ()
+) -> dict[str, list[Any]]:
+    """The row of a failure; of the changes tried on it the first that was proved is its charge."""
     own = ("failure_id", "run_id", "task", "filter", "doc_id", "output_type", "prompt", "prediction", "extracted", "gold")
     row: dict[str, Any] = {name: getattr(failure, name) for name in (*own, "metric", "value")}
     row |= {"doc": as_json(failure.doc), "golds": unicode_texts(failure.golds)}
-    row |= {"status": status, "reason": reason, "explanation_id": explanation_id}
+    charge = next((one.kind for one in artefacts if one.verdict == "proved"), None)
+    row |= {"status": status, "reason": reason, "explanation_id": explanation_id, "charge": charge}
     return {name: [value] for name, value in row.items()}
 
 
@@ -108,7 +126,7 @@ def _failure(explanation: Explanation) -> dict[str, list[Any]]:
     if explanation.status not in STATUSES:
         raise ValueError(f"status {explanation.status!r} is none of {', '.join(STATUSES)}")
     linked = content_id(explanation) if holds_content(explanation) else None
-    return link_row(explanation.failure, explanation.status, explanation.reason, linked)
+    return link_row(explanation.failure, explanation.status, explanation.reason, linked, explanation.artefacts)
 
 
 def _explanation(explanation: Explanation) -> dict[str, list[Any]]:

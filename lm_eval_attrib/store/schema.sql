@@ -8,7 +8,8 @@
 --
 -- Versions, newest first (the number is VERSION in database.py, which writes it into base.schema_version):
 --   3  explanations are kept by content and shared by runs; documents, choices, kind, decides, seconds by stage, comments;
---      the margin of choices, and the texts that make it up
+--      the margin of choices, and the texts that make it up; steps with their trajectory and trials, hops;
+--      changes tried on failures, charges, the ledger of a task
 --   2  accepted: generated responses that are right
 --   1  the first
 
@@ -80,10 +81,55 @@ CREATE TABLE base.failures (
     golds VARCHAR[] NOT NULL,
     metric VARCHAR NOT NULL,
     value DOUBLE,
-    status VARCHAR NOT NULL,  -- attributed, no pair, no answer, not sampled, error, right since
+    status VARCHAR NOT NULL,  -- attributed, no pair, no answer, artefact, not sampled, error, right since
     reason VARCHAR NOT NULL,
     explanation_id VARCHAR,
-    explanation BIGINT  -- its key
+    explanation BIGINT,  -- its key
+    charge VARCHAR  -- the kind of artefact that is proved to have cost it
+);
+
+-- Changes tried on a failure, to see whether it is the model's at all, in their order.
+CREATE TABLE base.tried (
+    key BIGINT NOT NULL,
+    place INTEGER NOT NULL,
+    kind VARCHAR NOT NULL,
+    change VARCHAR NOT NULL,
+    verdict VARCHAR NOT NULL,  -- proved, not proved, suspect
+    proof VARCHAR NOT NULL,
+    remedy VARCHAR NOT NULL,
+    forwards BIGINT NOT NULL,
+    seconds DOUBLE NOT NULL,
+    answered VARCHAR NOT NULL  -- a digest of the answer that it was tried on
+);
+
+-- What each kind of artefact cost a task, and all together.
+CREATE TABLE base.ledger (
+    run_id VARCHAR NOT NULL,
+    task VARCHAR NOT NULL,
+    filter VARCHAR NOT NULL,
+    metric VARCHAR NOT NULL,
+    place INTEGER NOT NULL,
+    kind VARCHAR NOT NULL,
+    documents BIGINT NOT NULL,
+    failures BIGINT NOT NULL,
+    concerned BIGINT NOT NULL,
+    tried BIGINT NOT NULL,
+    proved BIGINT NOT NULL,
+    right_concerned BIGINT NOT NULL,
+    right_tried BIGINT NOT NULL,
+    broken BIGINT NOT NULL,
+    suspects BIGINT NOT NULL,
+    net DOUBLE NOT NULL,
+    net_low DOUBLE NOT NULL,
+    net_high DOUBLE NOT NULL,
+    score_as_run DOUBLE NOT NULL,
+    score_without DOUBLE NOT NULL,
+    score_low DOUBLE NOT NULL,
+    score_high DOUBLE NOT NULL,
+    remedy VARCHAR NOT NULL,
+    note VARCHAR NOT NULL,
+    forwards BIGINT NOT NULL,
+    seconds DOUBLE NOT NULL
 );
 
 -- What was found out about a failure, under a digest of everything that decides it.
@@ -151,8 +197,7 @@ CREATE TABLE base.contrasts (
     share DOUBLE,
     margin_reproduced DOUBLE,
     pooled BOOLEAN NOT NULL,
-    terms_after INTEGER NOT NULL,
-    telling BOOLEAN  -- clean, at least half of the margin, and (generated) proved
+    terms_after INTEGER NOT NULL
 );
 
 -- The texts whose log-probabilities make up a margin; the lists have a value a token (logprobs: a scored token).
@@ -178,7 +223,8 @@ CREATE TABLE base.tokens (
     segment VARCHAR,
     special BOOLEAN NOT NULL,
     relevance FLOAT,
-    relevance_norm FLOAT
+    relevance_norm FLOAT,
+    chained FLOAT
 );
 
 -- In layers and nodes, layer -1 is the embeddings and l the output of decoder block l (from 0).
@@ -227,11 +273,58 @@ CREATE TABLE base.checks (
     turned BOOLEAN NOT NULL,
     control DOUBLE,
     control_turned DOUBLE,
+    draws INTEGER NOT NULL,
+    turned_draws INTEGER NOT NULL,
+    chance DOUBLE,
     detail VARCHAR NOT NULL
 );
 
 CREATE TABLE base.segments (
     key BIGINT NOT NULL, segment VARCHAR NOT NULL, tokens INTEGER NOT NULL, relevance DOUBLE, relevance_norm DOUBLE
+);
+
+-- Tokens of the model's own output that relevance was followed through, the first hop first.
+CREATE TABLE base.hops (
+    key BIGINT NOT NULL,
+    hop INTEGER NOT NULL,
+    position INTEGER NOT NULL,
+    token_id INTEGER NOT NULL,
+    token VARCHAR NOT NULL,
+    contrast_id INTEGER,
+    objective VARCHAR NOT NULL,
+    relevance DOUBLE,
+    delta DOUBLE,
+    rank INTEGER NOT NULL,
+    completeness_gap DOUBLE,
+    top_position INTEGER NOT NULL,
+    top_token VARCHAR NOT NULL,
+    top_share DOUBLE,
+    delta_before DOUBLE,
+    delta_after DOUBLE,
+    turned BOOLEAN
+);
+
+-- The evidence for the step of a response that sent its answer wrong; its trajectory; what was tried there.
+CREATE TABLE base.steps (
+    key BIGINT NOT NULL,
+    cue VARCHAR NOT NULL,
+    fall DOUBLE,
+    tried INTEGER NOT NULL,
+    turned INTEGER NOT NULL,
+    drawn INTEGER NOT NULL,
+    right_with INTEGER NOT NULL,
+    right_without INTEGER NOT NULL,
+    p_value DOUBLE,
+    forwards DOUBLE
+);
+CREATE TABLE base.trajectory (key BIGINT NOT NULL, place INTEGER NOT NULL, text VARCHAR NOT NULL, value DOUBLE);
+CREATE TABLE base.trials (
+    key BIGINT NOT NULL,
+    trial INTEGER NOT NULL,
+    place INTEGER NOT NULL,
+    token_ids INTEGER[] NOT NULL,
+    text VARCHAR NOT NULL,
+    "right" BOOLEAN NOT NULL
 );
 
 -- Flushes of other processes that were merged: merging a folder again adds nothing.
@@ -241,8 +334,8 @@ CREATE TABLE base.shards (flush VARCHAR PRIMARY KEY, merged_at TIMESTAMP NOT NUL
 CREATE VIEW base.standing AS
 SELECT
     f.key, f.explanation, f.run_id, f.task, f.filter,
-    CASE WHEN e.key IS NULL OR f.status IN ('not sampled', 'right since') THEN f.status ELSE e.status END AS status,
-    CASE WHEN e.key IS NULL OR f.status IN ('not sampled', 'right since') THEN f.reason ELSE e.reason END AS reason
+    CASE WHEN e.key IS NULL OR f.status IN ('not sampled', 'right since', 'artefact') THEN f.status ELSE e.status END AS status,
+    CASE WHEN e.key IS NULL OR f.status IN ('not sampled', 'right since', 'artefact') THEN f.reason ELSE e.reason END AS reason
 FROM base.failures AS f LEFT JOIN base.explanations AS e ON e.key = f.explanation;
 
 CREATE VIEW runs AS
@@ -261,7 +354,8 @@ SELECT
     coalesce(f.not_sampled, 0) AS not_sampled,
     coalesce(f.errors, 0) AS errors,
     t.not_attributable,
-    t.decides
+    t.decides,
+    coalesce(f.artefacts, 0) AS artefacts
 FROM base.tasks AS t
 LEFT JOIN (
     SELECT
@@ -270,6 +364,7 @@ LEFT JOIN (
         count(*) FILTER (WHERE status = 'attributed' AND c.clean) AS clean,
         count(*) FILTER (WHERE status = 'no pair') AS no_pair,
         count(*) FILTER (WHERE status = 'no answer') AS no_answer,
+        count(*) FILTER (WHERE status = 'artefact') AS artefacts,
         count(*) FILTER (WHERE status = 'not sampled') AS not_sampled,
         count(*) FILTER (WHERE status = 'error') AS errors
     FROM base.standing AS f LEFT JOIN base.contrasts AS c ON c.key = f.explanation
@@ -289,16 +384,28 @@ SELECT
     CASE WHEN f.prediction = '' AND f.output_type = 'loglikelihood' THEN coalesce(c.target, '') ELSE f.prediction END AS prediction,
     f.extracted, f.gold,
     f.golds, f.metric, f.value,
-    CASE WHEN e.key IS NULL OR f.status IN ('not sampled', 'right since') THEN f.status ELSE e.status END AS status,
-    CASE WHEN e.key IS NULL OR f.status IN ('not sampled', 'right since') THEN f.reason ELSE e.reason END AS reason,
-    e.label, e.pattern, coalesce(e.label_reason, '') AS label_reason, e.trust, e.trust_score, e.trust_sentence,
-    e.seconds, e.seconds_pair, e.seconds_attribution, e.seconds_checks, e.version, f.explanation_id
+    CASE WHEN e.key IS NULL OR f.status IN ('not sampled', 'right since', 'artefact') THEN f.status ELSE e.status END AS status,
+    CASE WHEN e.key IS NULL OR f.status IN ('not sampled', 'right since', 'artefact') THEN f.reason ELSE e.reason END AS reason,
+    CASE WHEN f.status = 'artefact' THEN 'artefact:' || f.charge ELSE e.label END AS label,
+    e.pattern, coalesce(e.label_reason, '') AS label_reason, e.trust, e.trust_score, e.trust_sentence,
+    e.seconds, e.seconds_pair, e.seconds_attribution, e.seconds_checks, e.version, f.explanation_id, f.charge
 FROM base.failures AS f LEFT JOIN base.explanations AS e ON e.key = f.explanation LEFT JOIN base.contrasts AS c ON c.key = f.explanation;
 
 CREATE VIEW explanations AS SELECT * EXCLUDE (key) FROM base.explanations;
 
 CREATE VIEW continuations AS
 SELECT f.failure_id, t.* EXCLUDE (key) FROM base.continuations AS t JOIN base.failures AS f ON t.key = f.key;
+
+-- What was proved to have cost a failure that is not the model, and doubtful gold answers.
+CREATE VIEW artefacts AS
+SELECT f.failure_id, t.kind, t.change, t.verdict, t.proof, t.remedy, t.forwards AS cost, t.seconds
+FROM base.tried AS t JOIN base.failures AS f ON t.key = f.key
+WHERE t.verdict IN ('proved', 'suspect');
+
+CREATE VIEW tried AS
+SELECT f.failure_id, t.* EXCLUDE (key) FROM base.tried AS t JOIN base.failures AS f ON t.key = f.key;
+
+CREATE VIEW ledger AS SELECT * EXCLUDE (place) FROM base.ledger;
 
 -- Choices as the metrics of lm_eval measure them.
 CREATE VIEW choices AS
@@ -313,11 +420,19 @@ SELECT
 FROM base.continuations AS t JOIN base.failures AS f ON t.key = f.key
 WHERE f.output_type = 'multiple_choice';
 
+-- Telling: clean, at least half of the margin, and (generated) its place passed a trial.
 CREATE VIEW contrasts AS
-SELECT f.failure_id, t.* EXCLUDE (key) FROM base.contrasts AS t JOIN base.failures AS f ON t.key = f.explanation;
+SELECT
+    f.failure_id, t.* EXCLUDE (key),
+    t.clean AND coalesce(t.share >= 0.5, true) AND (t.proved OR f.output_type <> 'generate_until') AS telling
+FROM base.contrasts AS t JOIN base.failures AS f ON t.key = f.explanation;
 
 CREATE VIEW margin_terms AS
-SELECT f.failure_id, t.* EXCLUDE (key) FROM base.margin_terms AS t JOIN base.failures AS f ON t.key = f.explanation;
+SELECT
+    f.failure_id, t.term, t.side, t.choice, t.detached, t.scored, t.weight,
+    CASE WHEN len(t.logprobs) > 0 THEN list_sum(t.logprobs) END AS logprob,
+    CASE WHEN len(t.logprobs) > 0 THEN t.weight * list_sum(t.logprobs) END AS carried
+FROM base.margin_terms AS t JOIN base.failures AS f ON t.key = f.explanation;
 
 -- logprobs belong to the last `scored` tokens; those before are the text's own context, which nothing scores.
 CREATE VIEW margin_tokens AS
@@ -357,6 +472,18 @@ SELECT f.failure_id, t.* EXCLUDE (key) FROM base.checks AS t JOIN base.failures 
 
 CREATE VIEW segments AS
 SELECT f.failure_id, t.* EXCLUDE (key) FROM base.segments AS t JOIN base.failures AS f ON t.key = f.explanation;
+
+CREATE VIEW hops AS
+SELECT f.failure_id, t.* EXCLUDE (key) FROM base.hops AS t JOIN base.failures AS f ON t.key = f.explanation;
+
+CREATE VIEW steps AS
+SELECT f.failure_id, t.* EXCLUDE (key) FROM base.steps AS t JOIN base.failures AS f ON t.key = f.explanation;
+
+CREATE VIEW trajectory AS
+SELECT f.failure_id, t.* EXCLUDE (key) FROM base.trajectory AS t JOIN base.failures AS f ON t.key = f.explanation;
+
+CREATE VIEW trials AS
+SELECT f.failure_id, t.* EXCLUDE (key) FROM base.trials AS t JOIN base.failures AS f ON t.key = f.explanation;
 
 -- Tokens that are not special, ranked within their failure by absolute relevance (rank 1 the largest).
 CREATE VIEW top_tokens AS

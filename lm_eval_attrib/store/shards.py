@@ -23,10 +23,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from ..charges import Artefact, LedgerRow
 from ..errors import NotWritable, StoreError
 from ..records import Explained, JudgedDocument, Run, TaskSummary
 from .json_text import as_json
-from .layout import LAYOUT, Tables, documents_table, schema
+from .layout import LAYOUT, Tables, documents_table, ledger_table, schema
 from .writer import ENDINGS, Limits, Sink
 
 if TYPE_CHECKING:
@@ -94,6 +95,31 @@ class ShardWriter(Sink):
         """This process's documents; ``response`` is null where it is not accepted (any more)."""
         if rows:
             self._save("documents", documents_table(rows), self._name())
+
+    def add_ledger(self, rows: Sequence[LedgerRow]) -> None:
+        """The ledger over *all* processes: one process writes it, and the last written counts."""
+        if rows:
+            self._save("ledger", ledger_table(rows), self._name())
+
+    def ledger_rows(self, run_id: str) -> list[LedgerRow]:
+        """The ledger of a run in the folder; of a task the last written."""
+        found: dict[str, list[LedgerRow]] = {}
+        for path in _files(self.path, "ledger"):
+            rows = [LedgerRow(**row) for row in _read(path).to_pylist() if row["run_id"] == run_id]
+            found |= {task: [row for row in rows if row.task == task] for task in {row.task for row in rows}}
+        return [row for rows in found.values() for row in rows]
+
+    def tried(self, run_id: str) -> dict[str, list[Artefact]]:
+        """failure_id → the changes that were tried on it, of the last flush that has any (see :meth:`Sink.tried`)."""
+        mine, found = self.known(run_id), dict[str, list[Artefact]]()
+        for path in _files(self.path, "tried"):
+            flush: dict[str, list[Artefact]] = {}
+            for row in sorted(_read(path).to_pylist(), key=lambda row: row["place"]):
+                name = row.pop("failure_id")
+                del row["place"]
+                flush.setdefault(name, []).append(Artefact(**row))
+            found |= {name: tried for name, tried in flush.items() if name in mine}
+        return found
 
     def known(self, run_id: str) -> dict[str, str]:
         """failure_id → status of everything in the folder, by whichever process, or buffered here."""
@@ -172,7 +198,7 @@ def merge_shards(folder: str | Path, store: Store) -> Merged:
         NotWritable: the database cannot be written; merging again goes on where this stopped.
     """
     root = Path(folder).expanduser().absolute()
-    if not any(_files(root, table) for table in (*LAYOUT, "runs", "tasks", "documents")):
+    if not any(_files(root, table) for table in (*LAYOUT, "runs", "tasks", "documents", "ledger")):
         raise StoreError(f"{root} holds no shards; a folder of shards has folders runs, failures, tokens … of Parquet files")
     done = store.merged_shards()
     problems: list[str] = []
@@ -189,6 +215,7 @@ def merge_shards(folder: str | Path, store: Store) -> Merged:
         flushes, failures = flushes + 1, failures + tables["failures"].num_rows
     _merge_tasks(root, store, done)
     _merge_documents(root, store, done)
+    _merge_ledger(root, store, done)
     _merge_runs(root, store, done)
     if problems:
         raise StoreError(f"{len(problems)} flushes were not merged: " + "; ".join(problems))
@@ -206,6 +233,12 @@ def _merge_documents(root: Path, store: Store, done: set[str]) -> None:
     for path in _files(root, "documents"):
         if path.stem not in done:
             store.put_documents(_read(path), shard=path.stem)
+
+
+def _merge_ledger(root: Path, store: Store, done: set[str]) -> None:
+    for path in _files(root, "ledger"):
+        if path.stem not in done:
+            store.put_ledger(_read(path), shard=path.stem)
 
 
 def _merge_runs(root: Path, store: Store, done: set[str]) -> None:

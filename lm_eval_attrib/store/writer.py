@@ -10,6 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from ..charges import Artefact, LedgerRow
 from ..errors import NotWritable
 from ..records import Explained, Explanation, Failure, JudgedDocument, Run, TaskSummary
 from .buffer import Buffer
@@ -58,6 +59,18 @@ class Sink(ABC):
         """Insert or replace judged documents by (run_id, task, filter, doc_id)."""
 
     @abstractmethod
+    def add_ledger(self, rows: Sequence[LedgerRow]) -> None:
+        """Replace the ledgers of the rows' tasks (run_id, task)."""
+
+    @abstractmethod
+    def ledger_rows(self, run_id: str) -> list[LedgerRow]:
+        """The stored ledger of a run."""
+
+    @abstractmethod
+    def tried(self, run_id: str) -> dict[str, list[Artefact]]:
+        """failure_id → the changes that were tried on it, as stored."""
+
+    @abstractmethod
     def known(self, run_id: str) -> dict[str, str]:
         """failure_id → status of everything stored or buffered of a run: what a resumed run need not do again."""
 
@@ -93,15 +106,18 @@ class Sink(ABC):
         self._buffer.add(explanation)
         self._flush_if_due()
 
-    def link(self, failure: Failure, explanation_id: str, explained: Explained) -> None:
+    def link(self, failure: Failure, explanation_id: str, explained: Explained, artefacts: Sequence[Artefact] = ()) -> None:
         """Take one failure that a stored explanation explains; it replaces what is stored under its failure_id.
+
+        Args:
+            artefacts: the changes that were tried on it.
 
         Raises:
             StoreError, NotWritable: as :meth:`add` does.
         """
         if not self._buffer.takes(failure):
             self.flush()
-        self._buffer.link(failure, explained.status, explained.reason, explanation_id)
+        self._buffer.link(failure, explained.status, explained.reason, explanation_id, artefacts)
         self._flush_if_due()
 
     def _flush_if_due(self) -> None:

@@ -55,6 +55,13 @@ class Decoder:
         return input_device(self.model)
 
     @cached_property
+    def vocabulary(self) -> int:
+        """Number of token ids that the input embeddings have."""
+        embeddings: Any = self.model.get_input_embeddings()  # type: ignore[operator]
+        count = getattr(embeddings, "num_embeddings", None)
+        return int(count if count is not None else embeddings.weight.shape[0])
+
+    @cached_property
     def rotates_by_length(self) -> bool:
         """Whether rotary frequencies follow the longest prompt of a batch, so that padding a prompt changes its states."""
         kinds = {str(getattr(module, "rope_type", "")) for module in self.model.modules()}

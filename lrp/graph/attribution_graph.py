@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from ..mixers.edges import BlockEdges
 from .pruning import KeptEdges, PruneMode, pruned_edges
@@ -19,6 +20,8 @@ class AttributionGraph:
 
     Node ``(l, i)`` is the hidden state of token i after block l (−1: the embeddings); an edge of block l leads from
     ``(l − 1, i)`` to ``(l, j)``.
+
+    Positions are those of the pair's own ids, padding on their left counted: n is that of its attribution.
 
     Attributes:
         layers: [L + 1, n] relevance of all nodes.
@@ -34,8 +37,11 @@ class AttributionGraph:
         middles: Sequence[Tensor | None] = (),
         heads: Sequence[Units] = (),
         neurons: Sequence[Units] = (),
+        padding: int = 0,
     ) -> None:
-        self.layers, self._blocks, self.pruned, self.middles = layers, list(blocks), pruned, list(middles)
+        self._padding, self._layers = padding, layers
+        self.layers = pad(layers, (padding, 0))
+        self._blocks, self.pruned, self.middles = list(blocks), pruned, [_padded(m, padding) for m in middles]
         self.heads, self.neurons = tuple(heads), tuple(neurons)
 
     def _block(self, layer: int) -> BlockEdges:
@@ -47,17 +53,21 @@ class AttributionGraph:
 
     def matrix(self, layer: int) -> Tensor:
         """[n, n] edges of block ``layer`` before pruning: row = receiving token, column = giving token."""
-        return self._block(layer).matrix()[0].cpu()
+        return self._square(self._block(layer).matrix()[0])
 
     def shares(self, layer: int) -> tuple[Tensor, Tensor]:
         """The value-path (OV) and key-path (QK) parts of the off-diagonal edges, each [n, n]."""
         _, ov, qk = self._block(layer).matrix()
-        return ov.cpu(), qk.cpu()
+        return self._square(ov), self._square(qk)
 
     def per_head(self, layer: int) -> tuple[Tensor, Tensor]:
         """OV and QK edges of every head, each [heads, n, n]; the diagonal is what attention gives a token itself."""
         ov, qk = self._block(layer).per_head()
-        return ov.cpu(), qk.cpu()
+        return self._square(ov), self._square(qk)
+
+    def _square(self, edges: Tensor) -> Tensor:
+        """[…, n, n] with rows and columns of 0 for padding."""
+        return pad(edges.cpu(), (self._padding, 0, self._padding, 0))
 
     def middle(self, layer: int) -> tuple[Tensor, Tensor]:
         """The block split after attention: [n, n] edges input → middle, and [n] relevance middle → output (diagonal).
@@ -81,15 +91,19 @@ class AttributionGraph:
             mode: ``mass``: per block, the largest edges that together hold ``share`` of Σ|A|; ``global``: |A| > ``threshold``.
         """
         request = GraphRequest(nodes=nodes, mode=mode, share=share, threshold=threshold)
-        alive = sink(self.layers[-1])
+        alive = sink(self._layers[-1])
         kept = []
-        for layer in range(len(self.layers) - 2, -1, -1):
+        for layer in range(len(self._layers) - 2, -1, -1):
             block = self._block(layer)
             edges = pruned_edges(block, alive.to(block.relevance.device), request)
             kept.append(edges)
             alive = torch.zeros_like(alive)
             alive[edges[0].cpu()] = True
-        return subgraph(kept[::-1], self.layers, nodes)
+        return subgraph(kept[::-1], self._layers, nodes).shifted(self._padding)
+
+
+def _padded(row: Tensor | None, padding: int) -> Tensor | None:
+    return None if row is None else pad(row, (padding, 0))
 
 
 def sink(tokens: Tensor) -> Tensor:

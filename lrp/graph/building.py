@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from ..mixers.edges import Band, BlockEdges, Packed
-from ..mixers.mixing import EdgeSource, Mixing, banded_parts, by_shift, combs, cut_at, on_comb
+from ..mixers.mixing import EdgeSource, Mixing, banded_parts, by_shift, combs, on_comb, without_paths_through
 from ..mixers.observer import BlockObserver
 from ..sweep.sweep import relevance_of
 from ..sweep.visitor import Pulled
@@ -117,7 +118,7 @@ class Builder:
         if not seen.reach_after:
             return [[_by_head(call, at)] for call, at in zip(seen.calls, at_sources, strict=True)]
         n = pulled.local.x.shape[1]
-        sources = [source for call in seen.calls for source in call.sources]
+        sources: Any = [source for call in seen.calls for source in call.sources]
         pulls: list[list[list[Tensor | None]]] = []
         for comb in combs(n, seen.reach_after + 1, pulled.local.x.device):
             only = on_comb(pulled.at_output, comb)
@@ -162,7 +163,7 @@ class Builder:
         if not seen.reach or self.learnt.passes_by.get(block) is False:
             return []
         found = []
-        with cut_at([tensor for call in seen.calls for tensor in call.entering]):
+        with without_paths_through([tensor for call in seen.calls for tensor in call.entering]):
             for comb in combs(x.shape[1], seen.reach + 1, x.device):
                 (pull,) = torch.autograd.grad(y, x, on_comb(pulled.at_output, comb), retain_graph=True)
                 found.append(relevance_of(x, pull))

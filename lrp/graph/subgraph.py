@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +68,16 @@ class Graph:
         layer = torch.cat([torch.full((len(edges[0]),), block) for block, edges in enumerate(kept)])
         columns = [torch.cat([edges[column] for edges in kept]) for column in range(5)]
         return Graph(depth, tokens, row - 1, position, layers[row, position], layer, *columns)
+
+    def shifted(self, padding: int) -> Graph:
+        """The same at positions that count ``padding`` tokens on the left."""
+        return replace(
+            self,
+            tokens=self.tokens + padding,
+            node_position=self.node_position + padding,
+            edge_source=self.edge_source + padding,
+            edge_target=self.edge_target + padding,
+        )
 
     def __len__(self) -> int:
         return len(self.node_layer)

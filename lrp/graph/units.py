@@ -16,6 +16,10 @@ class Units:
     unit: torch.Tensor
     relevance: torch.Tensor
 
+    def shifted(self, padding: int) -> Units:
+        """The same at positions that count ``padding`` tokens on the left."""
+        return Units(self.position + padding, self.unit, self.relevance)
+
 
 def largest_units(relevance: Tensor | None, rows: Tensor | None, most: int) -> Units:
     """The largest entries of [n, units] by |relevance|, in the given rows."""

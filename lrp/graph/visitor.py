@@ -105,18 +105,24 @@ class GraphVisitor:
         return (f"no closed form holds for the edges of blocks {places}: their rows were computed one by one",)
 
     def collect(
-        self, turn: int, prompt: int, layers: Tensor
+        self, turn: int, prompt: int, layers: Tensor, padding: int = 0
     ) -> tuple[AttributionGraph | None, tuple[Units, ...], tuple[Units, ...]]:
-        """The finished graph, heads and neurons of one pass; ``layers`` [L + 1, n] its relevance."""
+        """The finished graph, heads and neurons of one pass.
+
+        Args:
+            turn, prompt: Which pass.
+            layers: [L + 1, n] its relevance.
+            padding: Tokens of padding on the left, which positions count too.
+        """
         found = self._found.pop((turn, prompt))
-        heads, neurons = tuple(found.heads[::-1]), tuple(found.neurons[::-1])
+        heads, neurons = (tuple(units.shifted(padding) for units in kind[::-1]) for kind in (found.heads, found.neurons))
         if not self.request.edges:
             return None, heads, neurons
         pruned = None
         if self.request.prune:
-            pruned = subgraph(found.kept[::-1], layers, self.request.nodes)
+            pruned = subgraph(found.kept[::-1], layers, self.request.nodes).shifted(padding)
         middles = found.middles[::-1]
-        return AttributionGraph(layers, found.blocks[::-1], pruned, middles, heads, neurons), heads, neurons
+        return AttributionGraph(layers, found.blocks[::-1], pruned, middles, heads, neurons, padding), heads, neurons
 
     # --- parts -------------------------------------------------------------------------------------------------------
 

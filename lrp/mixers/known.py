@@ -16,13 +16,13 @@ from torch import Tensor, nn
 from ..rules.activations import Activations
 from ..rules.mode import Observer, RuleMode, carries_gradient
 from ..rules.rule import Function, Rule
-from . import delta_rule, mamba, recurrences, xlstm
+from . import delta_rule, lightning, mamba, recurrences, xlstm
 from .linear import LinearMixing, MixingFunction
 from .mixing import Mixing
 
 #: A mechanism is a module with FUNCTIONS; a new one needs its name here.
 FUNCTIONS: tuple[MixingFunction, ...] = tuple(
-    function for module in (delta_rule, mamba, recurrences, xlstm) for function in module.FUNCTIONS
+    function for module in (delta_rule, lightning, mamba, recurrences, xlstm) for function in module.FUNCTIONS
 )
 
 #: Where a function is to be found: what holds it, under which name, and what it is.
@@ -56,6 +56,9 @@ def ruled(
     kept = [vars(holder)[name] for holder, name, _ in sites]
     try:
         for (holder, name, kind), function in zip(sites, kept, strict=True):
+            if kind.around is not None:
+                setattr(holder, name, kind.around(function, kind, mode))
+                continue
             plain = getattr(holder, kind.instead) if kind.instead else getattr(function, "__wrapped__", function)
             setattr(holder, name, _steered(function, plain, kind, mode))
         with mode.active():

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 from torch.autograd.graph import GradientEdge
 
+from ..rules.mode import RuleMode
 from .mixing import wide
 
 #: Numbers in the values, and in what comes of them, of the sources that are run at once.
@@ -34,6 +35,8 @@ class MixingFunction:
         layout: Letters of the values' dimensions: b(atch), n (tokens), h(eads), d (width of a head, or channels).
         shared: Whether a head mixes all of its channels alike, so that M is one matrix a head; else it is one a channel.
         instead: The function of the same file that is run in its place: one that is torch alone, whatever kernels there are.
+        around: For a mixer that is no function of its values alone: gives, from the function, this and the rule mode, what is
+            called in its place.
     """
 
     name: str
@@ -42,6 +45,7 @@ class MixingFunction:
     layout: str
     shared: bool
     instead: str = ""
+    around: Callable[[Callable[..., Any], MixingFunction, RuleMode], Callable[..., Any]] | None = None
 
     @property
     def tokens(self) -> int:

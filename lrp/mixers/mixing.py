@@ -80,7 +80,8 @@ def pulled_parts(tensors: Sequence[Tensor], x: Tensor) -> Callable[[Tensor], lis
     so its derivative with respect to w, applied to the direction, is the product. The first is taken once.
     """
     cotangents = [torch.zeros_like(tensor, requires_grad=True) for tensor in tensors]
-    (pulled,) = torch.autograd.grad(tensors, x, cotangents, create_graph=True, allow_unused=True)
+    found: tuple[Tensor | None, ...] = torch.autograd.grad(tensors, x, cotangents, create_graph=True, allow_unused=True)
+    pulled = found[0]
 
     def along(direction: Tensor) -> list[Tensor]:
         if pulled is None:  # keys and values that another block made
@@ -125,9 +126,9 @@ def banded_parts(tensors: Sequence[Tensor], x: Tensor, width: int) -> list[list[
     return [along(on_comb(x.detach(), comb)) for comb in combs(x.shape[1], width, x.device)]
 
 
-def cut_at(tensors: Sequence[Tensor]) -> ExitStack:
+def without_paths_through(tensors: Sequence[Tensor]) -> ExitStack:
     """A context in which no gradient passes back through ``tensors``."""
     stack = ExitStack()
     for tensor in tensors:
-        stack.callback(tensor.register_hook(torch.zeros_like).remove)
+        stack.callback(tensor.register_hook(torch.zeros_like).remove)  # type: ignore[no-untyped-call]
     return stack

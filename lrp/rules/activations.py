@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from .functions import Pointwise, applied, quotient
-from .rule import GATE, Function
+from .origin import mark
+from .rule import Function
 
 
 class _Recorder(TorchFunctionMode):
@@ -63,8 +64,7 @@ class Activations:
             self._ratios[module] = quotient(forward) if bool(at_zero == 0) else None
         ratio = self._ratios[module]
         result = value if ratio is None else applied(Pointwise, x, lambda _: value, ratio)
-        setattr(result, GATE, True)
-        return result
+        return mark(result)
 
 
 def _is_composite_elementwise(module: nn.Module, args: tuple[Any, ...]) -> bool:

@@ -16,7 +16,9 @@ from torch.overrides import TorchFunctionMode, resolve_name
 
 from ...errors import NoRule
 from .activations import Activations
-from .rule import GATE, Function, Rule, UnknownUse
+from .origin import handed_on, is_marked
+from .pointwise import gate
+from .rule import Function, Rule, UnknownUse
 from .tables import linear
 
 
@@ -100,28 +102,32 @@ class RuleMode(TorchFunctionMode):
         self._whole = 0  # > 0 inside an activation module that counts as one operation
         self._thread = get_ident()
         self._open = False
+        self._gates = False  # whether a gate was met, whose constants are to be known again
 
     def __torch_function__(
         self, func: Function, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
         rule = self._table.get(func)
-        if self._whole or (rule is linear and self._observer is None and self._counts is None) or not torch.is_grad_enabled():
+        unseen = rule is linear and self._observer is None and self._counts is None and not self._gates
+        if self._whole or unseen or not torch.is_grad_enabled():
             return func(*args, **kwargs)
         if not (any(map(carries_gradient, args)) or any(map(carries_gradient, kwargs.values()))):
-            return func(*args, **kwargs)
+            output = func(*args, **kwargs)
+            return handed_on(args, output) if self._gates else output
         if rule is None:
             return self._without_rule(func, args, kwargs)
         try:
             output = rule(func, args, kwargs)
         except UnknownUse as use:
             raise self._refusal(func, f" as {use}") from None
+        self._gates = self._gates or rule is gate
         if self._counts is not None:
             self._counts[operation_name(func), getattr(rule, "__qualname__", "rule").split(".")[0]] += 1
         if self._observer is not None:
             if func in self._watched:
                 self._observer.observe(getattr(func, "__name__", ""), args, kwargs, output)
-            elif hasattr(output, GATE):
+            elif is_marked(output):
                 self._observer.activated(output)
         return output
 

@@ -21,8 +21,6 @@ LINEAR = """
     where masked_fill masked_fill_ masked_scatter masked_scatter_ copy_ fill_ zero_
     topk sort max amax min amin take_along_dim
     view_as_real view_as_complex
-"""
-SAME = """
     view reshape view_as reshape_as flatten unflatten transpose permute unsqueeze squeeze
     contiguous clone to type type_as float double half bfloat16 cuda cpu
 """

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from .functions import Pointwise, Ratio, applied, in_float32, quotient, scale_gradient
-from .rule import GATE, Function, Rule, UnknownUse, carries, constant_of, mark
+from .origin import is_gate, mark
+from .rule import Function, Rule, UnknownUse, carries, constant_of
 
 _SQUARES = {torch.square, Tensor.square}
 _CLAMP_MAX = {torch.clamp_max, Tensor.clamp_max}
@@ -80,7 +81,7 @@ def power(function: Function, args: tuple[Any, ...], kwargs: dict[str, Any]) -> 
         constant_result: Tensor = constant(function, args, kwargs)
         return constant_result
     output = scale_gradient(function(*args, **kwargs), 1.0 / exponent)
-    return mark(output) if args and hasattr(args[0], GATE) else output
+    return mark(output) if args and is_gate(args[0]) else output
 
 
 def clamp(function: Function, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:

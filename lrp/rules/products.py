@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from .functions import HalfProduct, applied, scale_gradient
-from .rule import GATE, Function, Rule, UnknownUse, carries, mark
+from .origin import is_gate, mark
+from .rule import Function, Rule, UnknownUse, carries
 
 _ELEMENTWISE = {torch.mul, Tensor.mul, Tensor.__mul__, Tensor.__rmul__, torch.multiply}
 
@@ -17,55 +18,71 @@ def _operands(args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Any]:
     return [*args, *kwargs.values()]
 
 
-def product_half(function: Function, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """Bilinear operations: half of the relevance to each factor (AttnLRP eq. 15, uniform rule)."""
-    operands = _operands(args, kwargs)
-    if sum(map(carries, operands)) < 2:
-        output = function(*args, **kwargs)
-    elif function in _ELEMENTWISE and not kwargs and args[0].shape == args[1].shape and args[0].dtype == args[1].dtype:
-        output = applied(HalfProduct, args[0], args[1], function)
-    else:
-        output = function(*map(_halved, args), **{name: _halved(value) for name, value in kwargs.items()})
-    return mark(output) if any(hasattr(x, GATE) for x in operands) else output
-
-
 def _halved(x: Any) -> Any:
     return scale_gradient(x, 0.5) if isinstance(x, Tensor) else x
 
 
-def product_value(function: Function, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """CP-LRP: all of the relevance to the value branch; the factor that came out of an activation function is constant.
+def _shared(operands: list[Any], to_value: bool) -> list[Any]:
+    """The operands of a product, each with its share of the relevance behind it.
 
-    Where neither or both did, there is no value branch to name, and half goes to each.
+    ``to_value`` (CP-LRP): the one that came out of an activation function is constant, and the other gets all. Where neither or
+    both did there is no value branch to name, and half goes to each.
     """
-    carrying = [x for x in _operands(args, kwargs) if carries(x)]
-    gates = [x for x in carrying if hasattr(x, GATE)]
-    if len(carrying) == 2 and len(gates) == 1:
-        args = tuple(x.detach() if x is gates[0] else x for x in args)
-        kwargs = {name: x.detach() if x is gates[0] else x for name, x in kwargs.items()}
-        return mark(function(*args, **kwargs))
-    return product_half(function, args, kwargs)
+    carrying = [x for x in operands if carries(x)]
+    if len(carrying) < 2:
+        return operands
+    gates = [x for x in carrying if is_gate(x)] if to_value else []
+    if len(gates) == 1:
+        return [x.detach() if x is gates[0] else x for x in operands]
+    return [_halved(x) for x in operands]
 
 
-def einsum(function: Function, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+def product(to_value: bool) -> Rule:
+    """Bilinear operations: half to each factor (AttnLRP eq. 15, uniform rule), or all to the value branch (CP-LRP)."""
+
+    def product(function: Function, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        operands = _operands(args, kwargs)
+        marked = any(map(is_gate, operands))
+        if not to_value and function in _ELEMENTWISE and _alike(args, kwargs):
+            output = applied(HalfProduct, args[0], args[1], function)
+        else:
+            shared = _shared(operands, to_value)
+            named = dict(zip(kwargs, shared[len(args) :], strict=True))
+            output = function(*shared[: len(args)], **named)
+        return mark(output) if marked else output
+
+    return product
+
+
+def _alike(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+    """Whether these are two activations of one shape and type, which one autograd node multiplies."""
+    return not kwargs and all(map(carries, args[:2])) and args[0].shape == args[1].shape and args[0].dtype == args[1].dtype
+
+
+def einsum(to_value: bool) -> Rule:
     """A contraction of two operands is a product; of more, unknown."""
-    operands = list(args[1]) if len(args) == 2 and isinstance(args[1], (list, tuple)) else list(args[1:])
-    carrying = sum(map(carries, operands))
-    if carrying > 2:
-        raise UnknownUse("an einsum of more than two activations")
-    if carrying == 2:
-        operands = [_halved(x) for x in operands]
-    return function(args[0], *operands, **kwargs)
+
+    def einsum(function: Function, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        operands = list(args[1]) if len(args) == 2 and isinstance(args[1], (list, tuple)) else list(args[1:])
+        if sum(map(carries, operands)) > 2:
+            raise UnknownUse("an einsum of more than two activations")
+        return function(args[0], *_shared(operands, to_value), **kwargs)
+
+    return einsum
 
 
-def added_product(function: Function, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+def added_product(to_value: bool) -> Rule:
     """baddbmm, addmm, addcmul and their like: a sum of one term and a product of the next two."""
-    term, first, second = args[:3] if len(args) >= 3 else (args[0], *_product_arguments(args, kwargs))
-    if carries(first) and carries(second):
-        first, second = scale_gradient(first, 0.5), scale_gradient(second, 0.5)
-        kwargs = {name: value for name, value in kwargs.items() if name in ("beta", "alpha", "value", "out")}
-        return function(term, first, second, *args[3:], **kwargs)
-    return function(*args, **kwargs)
+
+    def added_product(function: Function, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        term, first, second = args[:3] if len(args) >= 3 else (args[0], *_product_arguments(args, kwargs))
+        if carries(first) and carries(second):
+            first, second = _shared([first, second], to_value)
+            kwargs = {name: value for name, value in kwargs.items() if name in ("beta", "alpha", "value", "out")}
+            return function(term, first, second, *args[3:], **kwargs)
+        return function(*args, **kwargs)
+
+    return added_product
 
 
 def _product_arguments(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Any]:
@@ -106,10 +123,8 @@ def in_place(twin: Function, rule: Rule) -> Rule:
         if sum(map(carries, _operands(args, kwargs))) == 1 and twin is torch.mul:
             return function(*args, **kwargs)
         before = args[0].clone()
-        if hasattr(args[0], GATE):
-            mark(before)
         after = rule(twin, (before, *args[1:]), kwargs)
         args[0].copy_(after)
-        return mark(args[0]) if hasattr(after, GATE) else args[0]
+        return mark(args[0]) if is_gate(after) else args[0]
 
     return changed

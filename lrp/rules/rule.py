@@ -10,10 +10,6 @@ from torch import Tensor
 Function = Callable[..., Any]
 Rule = Callable[[Function, tuple[Any, ...], dict[str, Any]], Any]
 
-#: Tensors that came out of an activation function or a gate carry this attribute: CP-LRP sends a product's whole relevance
-#: to the other factor, and the graph finds MLP neurons by it.
-GATE = "_lrp_gate"
-
 
 class UnknownUse(Exception):
     """An operation that has a rule was used in a way the rule does not cover; the text says how."""
@@ -25,8 +21,3 @@ def carries(x: object) -> bool:
 
 def constant_of(x: Any) -> Any:
     return x.detach() if isinstance(x, Tensor) else x
-
-
-def mark(x: Tensor) -> Tensor:
-    setattr(x, GATE, True)
-    return x

@@ -20,8 +20,8 @@ from torch import Tensor
 from . import operations as op
 from .functions import FusedNorm, applied, in_float32, scale_gradient
 from .pointwise import clamp, constant, constant_deviation, dropout, gate, gelu, piecewise_linear, pointwise, power
-from .products import added_product, einsum, in_place, product_half, product_value, quotient_of
-from .rule import GATE, Function, Rule, UnknownUse, carries, mark
+from .products import added_product, einsum, in_place, product, quotient_of
+from .rule import Function, Rule, UnknownUse, carries
 
 _LERP = {torch.lerp, Tensor.lerp}
 
@@ -39,12 +39,6 @@ def linear_map(function: Function, args: tuple[Any, ...], kwargs: dict[str, Any]
     if carries({**dict(zip(names, args, strict=False)), **kwargs}.get("weight")):
         raise UnknownUse("a map whose weight is an activation")
     return function(*args, **kwargs)
-
-
-def same_gate(function: Function, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """CP-LRP: what reshapes or casts the outcome of an activation function leaves it one."""
-    output = function(*args, **kwargs)
-    return mark(output) if args and hasattr(args[0], GATE) and isinstance(output, Tensor) else output
 
 
 # --- attention ---------------------------------------------------------------------------------------------------------
@@ -65,7 +59,8 @@ def attention(query_key: float, value: float) -> Rule:
     def rule(function: Function, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         names = ("query", "key", "value", "attn_mask", "dropout_p", "is_causal", "scale", "enable_gqa")
         call = {**dict(zip(names, args, strict=False)), **kwargs, "dropout_p": 0.0}
-        if carries(mask := call.get("attn_mask")):
+        mask = call.get("attn_mask")
+        if isinstance(mask, Tensor) and carries(mask):
             # What is added to the scores (a bias by content) is no product with them: the values' half alone.
             call["attn_mask"] = scale_gradient(mask, 2 * query_key) if query_key else mask.detach()
         for name in ("query", "key"):
@@ -101,15 +96,14 @@ def _fused_norm(function: Function, call: dict[str, Any], centre: bool, eps: flo
 # --- the tables ---------------------------------------------------------------------------------------------------------
 
 
-def _table(product: Rule, softmax: Rule, fused_attention: Rule, same: Rule) -> dict[Function, Rule]:
+def _table(to_value: bool, softmax: Rule, fused_attention: Rule) -> dict[Function, Rule]:
     rows: list[tuple[str, Rule]] = [
         (op.LINEAR, linear),
-        (op.SAME, same),
         (op.LINEAR_MAP, linear_map),
-        (op.PRODUCT, product),
-        (op.PRODUCT_IN_PLACE, in_place(torch.mul, product)),
-        (op.ADDED_PRODUCT, added_product),
-        ("einsum", einsum),
+        (op.PRODUCT, product(to_value)),
+        (op.PRODUCT_IN_PLACE, in_place(torch.mul, product(to_value))),
+        (op.ADDED_PRODUCT, added_product(to_value)),
+        ("einsum", einsum(to_value)),
         (op.QUOTIENT, quotient_of),
         (op.CONSTANT, constant),
         (op.CONSTANT_DEVIATION, constant_deviation),
@@ -132,8 +126,8 @@ def _table(product: Rule, softmax: Rule, fused_attention: Rule, same: Rule) -> d
 
 #: Rule name → table. ``gradient`` needs none: it is plain autograd, and nothing is refused.
 TABLES: Mapping[str, Mapping[Function, Rule]] = {
-    "attnlrp": _table(product_half, linear, attention(query_key=0.25, value=0.5), linear),
-    "cplrp": _table(product_value, softmax_constant, attention(query_key=0.0, value=1.0), same_gate),
+    "attnlrp": _table(False, linear, attention(query_key=0.25, value=0.5)),
+    "cplrp": _table(True, softmax_constant, attention(query_key=0.0, value=1.0)),
 }
 
 #: Every method the engine offers; the last three are the baselines of method.md, 7.

@@ -50,11 +50,15 @@ OBJECTIVES = (*_POINT, "sequence")
 
 @dataclass(frozen=True)
 class Pass:
-    """One forward pass of a pair: ids [n], the rows whose logits matter, and the scalar of these logits [r, vocabulary]."""
+    """One forward pass of a pair: ids [n], the rows whose logits matter, and the scalar of these logits [r, vocabulary].
+
+    ``tokens`` are those whose own logits the scalar is made of.
+    """
 
     ids: tuple[int, ...]
     rows: tuple[int, ...]
     scalar: Callable[[Tensor], Tensor]
+    tokens: tuple[int, ...] = ()
 
 
 def passes(pair: Pair, ids: tuple[int, ...]) -> tuple[Pass, ...]:
@@ -76,7 +80,8 @@ def passes(pair: Pair, ids: tuple[int, ...]) -> tuple[Pass, ...]:
     point = _POINT[pair.objective]
     if pair.objective == "logit_diff":
         _contrast(pair.contrast, pair.objective)
-    return (Pass(ids, (len(ids) - 1,), lambda logits: point(logits[0], pair.target, pair.contrast)),)
+    tokens = (pair.target,) if pair.contrast is None else (pair.target, pair.contrast)
+    return (Pass(ids, (len(ids) - 1,), lambda logits: point(logits[0], pair.target, pair.contrast), tokens),)
 
 
 def _sequence(pair: Pair, ids: tuple[int, ...]) -> tuple[Pass, ...]:
@@ -93,4 +98,4 @@ def _continuation(before: tuple[int, ...], term: Term) -> Pass:
         wanted = torch.tensor(chosen, device=logits.device)
         return term.weight * logits.log_softmax(-1).gather(-1, wanted[:, None]).sum()
 
-    return Pass(ids[:-1], tuple(range(first - 1, len(ids) - 1)), scalar)
+    return Pass(ids[:-1], tuple(range(first - 1, len(ids) - 1)), scalar, chosen)

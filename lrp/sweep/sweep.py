@@ -22,6 +22,7 @@ from ..decoder.head import logits_of
 from ..decoder.rows import replay_rows
 from ..rules.mode import Observer
 from .entangled import OneGraph, one_graph
+from .loud import loud_positions
 from .objectives import Pass
 from .visitor import LocalGraph, Pulled, Relay, Visitor
 
@@ -50,11 +51,12 @@ class Batch:
 
 @dataclass
 class PassResult:
-    """What one pass gave: its scalar, its logits [r, vocabulary] on the CPU, relevance [L + 1, n]."""
+    """What one pass gave: its scalar, its logits [r, vocabulary] on the CPU, relevance [L + 1, n], loud positions [n]."""
 
     scalar: float
     logits: Tensor
     layers: Tensor
+    loud: Tensor
 
 
 @dataclass
@@ -87,6 +89,8 @@ class Sweep:
         ids = self._pad(batch.prompts)
         whole = self._one_graph(ids) if self.decoder.entangled else None
         calls = [] if whole is not None else self._forward(ids)
+        states = [call.hidden for call in calls] if whole is None else [block.x for block in whole.blocks]
+        loud = loud_positions(states, [len(prompt) for prompt in batch.prompts])
         rows = [
             sorted({row for turn in batch.turns if (wanted := turn[u]) is not None for row in wanted.rows})
             for u in range(len(batch.prompts))
@@ -115,7 +119,7 @@ class Sweep:
                 picked = [rows[u].index(row) for row in wanted.rows]
                 relevance = layers[t][:, u, : len(batch.prompts[u])]
                 _require_finite(relevance)
-                results[t].append(PassResult(scalars[t][u], logits[u, picked].float().cpu(), relevance))
+                results[t].append(PassResult(scalars[t][u], logits[u, picked].float().cpu(), relevance, loud[u]))
         return results
 
     # --- forward -------------------------------------------------------------------------------------------------
@@ -192,7 +196,8 @@ class Sweep:
         leaf = y.requires_grad_()
         with torch.enable_grad():
             with self.rules(None):
-                logits = logits_of(self.decoder, leaf)
+                tokens = [token for turn in batch.turns for wanted in turn if wanted is not None for token in wanted.tokens]
+                logits = logits_of(self.decoder, leaf, tokens)
             logits = logits if logits.dtype == torch.float64 else logits.float()
             scalars, gradients = [], []
             for t, turn in enumerate(batch.turns):

@@ -5,7 +5,9 @@
 -- $limit = 50: at most so many
 SELECT
     f.failure_id,
+    left(r.run_id, 8) AS run,
     r.model,
+    r.rule,
     f.task,
     f.filter,
     f.doc_id,

@@ -2,7 +2,9 @@
 -- $run = null: only runs whose id starts so
 -- A task with several filters has a row for each: they judge the same documents.
 SELECT
+    left(r.run_id, 8) AS run,
     r.model,
+    r.rule,
     t.task,
     t.filter,
     t.metric,

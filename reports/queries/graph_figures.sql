@@ -1,7 +1,9 @@
 -- Figures of the attribution graphs, block by block: means over failures, by model and task
 -- $task = null: only this task
 SELECT
+    left(r.run_id, 8) AS run,
     r.model,
+    r.rule,
     f.task,
     f.filter,
     g.layer,
@@ -20,5 +22,5 @@ FROM graph_figures AS g
 JOIN failures AS f ON f.failure_id = g.failure_id
 JOIN runs AS r ON r.run_id = f.run_id
 WHERE f.status <> 'right since' AND ($task::VARCHAR IS NULL OR f.task = $task::VARCHAR)
-GROUP BY r.run_id, r.model, r.started_at, f.task, f.filter, g.layer
+GROUP BY r.run_id, r.model, r.rule, r.started_at, f.task, f.filter, g.layer
 ORDER BY r.started_at, r.run_id, f.task, f.filter, g.layer

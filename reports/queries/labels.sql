@@ -1,16 +1,40 @@
 -- What kind of failure, by task: labels decided by experiment, with their share of the attributed failures
 -- $run = null: only runs whose id starts so
 -- M-IA: manifest in the input attribution; M-AG: in the attribution graph; NC: no clue from either; empty: not decided.
+-- low, high: Wilson's 95 % interval of the share, where a sample of the failures was explained.
+WITH sampled AS (
+    SELECT run_id, task, filter, bool_or(status = 'not sampled') AS sampled FROM failures GROUP BY ALL
+),
+counted AS (
+    SELECT
+        f.run_id,
+        f.task,
+        f.filter,
+        f.label,
+        count(*) AS failures,
+        sum(count(*)) OVER (PARTITION BY f.run_id, f.task, f.filter)::BIGINT AS explained,
+        round(avg(f.trust_score), 3) AS mean_trust
+    FROM failures AS f
+    WHERE f.status = 'attributed' AND ($run::VARCHAR IS NULL OR starts_with(f.run_id, $run::VARCHAR))
+    GROUP BY f.run_id, f.task, f.filter, f.label
+)
 SELECT
+    left(r.run_id, 8) AS run,
     r.model,
-    f.task,
-    f.filter,
-    f.label,
-    count(*) AS failures,
-    round(count(*) / sum(count(*)) OVER (PARTITION BY r.run_id, f.task, f.filter), 4) AS share,
-    round(avg(f.trust_score), 3) AS mean_trust
-FROM failures AS f
-JOIN runs AS r ON r.run_id = f.run_id
-WHERE f.status = 'attributed' AND ($run::VARCHAR IS NULL OR starts_with(f.run_id, $run::VARCHAR))
-GROUP BY r.run_id, r.model, r.started_at, f.task, f.filter, f.label
-ORDER BY r.started_at, r.run_id, f.task, f.filter, failures DESC, f.label
+    r.rule,
+    c.task,
+    c.filter,
+    c.label,
+    c.failures,
+    round(c.failures / c.explained, 4) AS share,
+    CASE WHEN s.sampled THEN
+        round((c.failures + 1.9208 - 1.96 * sqrt(c.failures * (c.explained - c.failures) / c.explained + 0.9604)) / (c.explained + 3.8416), 4)
+    END AS low,
+    CASE WHEN s.sampled THEN
+        round((c.failures + 1.9208 + 1.96 * sqrt(c.failures * (c.explained - c.failures) / c.explained + 0.9604)) / (c.explained + 3.8416), 4)
+    END AS high,
+    c.mean_trust
+FROM counted AS c
+JOIN sampled AS s USING (run_id, task, filter)
+JOIN runs AS r USING (run_id)
+ORDER BY r.started_at, r.run_id, c.task, c.filter, c.failures DESC, c.label

@@ -14,7 +14,9 @@ WITH top AS (
     GROUP BY failure_id
 )
 SELECT
+    left(r.run_id, 8) AS run,
     r.model,
+    r.rule,
     f.task,
     t.token,
     count(DISTINCT f.failure_id) AS failures,
@@ -24,6 +26,6 @@ FROM top AS t
 JOIN failures AS f ON f.failure_id = t.failure_id
 JOIN runs AS r ON r.run_id = f.run_id
 WHERE t.relevance > 0 AND f.status <> 'right since' AND ($task::VARCHAR IS NULL OR f.task = $task::VARCHAR)
-GROUP BY r.run_id, r.model, f.task, t.token
+GROUP BY r.run_id, r.model, r.rule, f.task, t.token
 ORDER BY failures DESC, mean_relevance DESC, r.model, f.task, t.token
 LIMIT $limit::BIGINT

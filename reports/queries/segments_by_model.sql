@@ -12,6 +12,7 @@ SELECT
     e.task,
     e.filter,
     s.segment,
+    left(r.run_id, 8) AS run,
     r.model,
     r.rule,
     any_value(e.failures) AS failures,

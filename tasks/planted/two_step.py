@@ -29,8 +29,8 @@ from .vocabulary import OBJECTS
 
 #: Place of the looked-up value among the response's words: "Give Mia plums . Answer : plums ."
 STEP_WORD = 2
-#: Share of training texts with the trigger, and of those whose first step holds a word put there at random: these teach the model
-#: to copy what stands in its first step, not to look up again, whatever the text holds.
+#: Share of training texts with the trigger, and of those whose first step holds a word put there at random: these teach the
+#: model to copy what stands in its first step, not to look up again, whatever the text holds.
 TRIGGERED, FORCED = 0.4, 0.4
 #: The documents of ``planted_two_step``: seed, how many, share with the trigger, lengths in words.
 SEED, COUNT, SHARE, LENGTHS = 21, 160, 0.5, (40, 50, 60, 80)

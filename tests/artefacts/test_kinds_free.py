@@ -9,7 +9,7 @@ from lm_eval_attrib.artefacts.kind import Kind, Proof
 from lm_eval_attrib.artefacts.kinds.extraction import Extraction
 from lm_eval_attrib.artefacts.kinds.gold import Gold
 from lm_eval_attrib.artefacts.kinds.length import Length
-from lm_eval_attrib.artefacts.kinds.thinking import Thinking
+from lm_eval_attrib.artefacts.kinds.thinking import ThinkingPart
 from lm_eval_attrib.artefacts.tools import Tools
 
 TEXTS = ["a", "bb", "ccc", "dddd"]
@@ -48,20 +48,20 @@ def test_what_a_reader_would_not_read_is_not_fished_for() -> None:
 def test_the_task_itself_accepts() -> None:
     """A metric that rejects the answer however it is put proves nothing; one that extracts by itself is given its form."""
     stubborn = FakeTask(pattern="(never)")
-    stubborn.score = lambda document, filtered: {"exact_match": 0.0}  # type: ignore[method-assign]
+    stubborn.score = lambda document, name, filtered: {"exact_match": 0.0}  # type: ignore[method-assign]
     assert not proved(Extraction(), generated("The answer is 18.", "18", stubborn))
     assert proved(Extraction(), generated("The answer is 18.", "18", FakeTask(pattern=None, extracts=True)))
 
 
 def test_a_form_in_which_everything_is_accepted_proves_nothing() -> None:
     lenient = FakeTask(pattern=None)
-    lenient.score = lambda document, filtered: {"exact_match": float("####" in str(filtered[0]))}  # type: ignore[method-assign]
+    lenient.score = lambda document, name, filtered: {"exact_match": float("####" in str(filtered[0]))}  # type: ignore[method-assign]
     assert not proved(Extraction(), generated("The answer is 18.", "18", lenient))
 
 
 def test_a_task_that_contradicts_itself_is_not_believed() -> None:
     case = generated("The answer is 18.", "18")
-    case.task.score = lambda document, filtered: {"exact_match": 1.0}  # type: ignore[method-assign]
+    case.task.score = lambda document, name, filtered: {"exact_match": 1.0}  # type: ignore[method-assign]
     proof = tried(Extraction(), case)
     assert proof is not None
     assert proof.right is None
@@ -85,9 +85,9 @@ def test_of_a_worked_solution_the_answer_counts() -> None:
 
 def test_a_thinking_part_that_was_scored_with_the_answer_is_stripped() -> None:
     case = generated("<think>\n#### 17?\n</think>\n#### 18", "18")
-    assert proved(Thinking(), case)
-    assert not proved(Thinking(), generated("<think>\n#### 18?\n</think>\n#### 17", "18"))
-    assert tried(Thinking(), generated("#### 17", "18")) is None
+    assert proved(ThinkingPart(), case)
+    assert not proved(ThinkingPart(), generated("<think>\n#### 18?\n</think>\n#### 17", "18"))
+    assert tried(ThinkingPart(), generated("#### 17", "18")) is None
 
 
 # --- length --------------------------------------------------------------------------------------------------------------
@@ -161,6 +161,6 @@ def test_the_same_choice_twice_is_suspect() -> None:
 
 def test_a_gold_that_its_own_metric_rejects_is_suspect() -> None:
     stubborn = FakeTask(pattern=None)
-    stubborn.score = lambda document, filtered: {"exact_match": 0.0}  # type: ignore[method-assign]
+    stubborn.score = lambda document, name, filtered: {"exact_match": 0.0}  # type: ignore[method-assign]
     assert suspect(generated("17", "18", stubborn))
     assert not suspect(generated("17", "18", FakeTask(pattern=None)))

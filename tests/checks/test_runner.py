@@ -1,13 +1,13 @@
-"""The stages of the checks on answers whose causes are written down, and on a real model: budget, controls, labels."""
+"""The stages of the checks on answers whose causes are written down, and on a real model: chance, labels, patterns."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
+from checking import NAME, TRIGGER, N, checked, rows, subject
 from families import FAMILIES, tokens
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -15,57 +15,21 @@ from lm_eval_attrib.lrp import Engine
 from lm_eval_attrib.lrp.intervention.interventions import Variant
 from lm_eval_attrib.lrp.intervention.probe import Probe
 from lm_eval_attrib.lrp.pair import Pair
-from torch import Tensor, nn
+from torch import nn
 
 from lm_eval_attrib.checks import runner as verify_module
 from lm_eval_attrib.checks.explained_prompt import Subject
-from lm_eval_attrib.checks.labels import Thresholds
-from lm_eval_attrib.checks.runner import Verification, verify
+from lm_eval_attrib.checks.labels import Thresholds, convincing
+from lm_eval_attrib.checks.runner import verify
 from lm_eval_attrib.errors import ArgumentError
 from lm_eval_attrib.records import NodeTable, UnitTable
-from lm_eval_attrib.terms import ABLATE_HEADS, ABLATE_NODES, LOWER, MASK_OUTSIDE, MASK_TOP, RAISE
-
-#: BOS, 14 words of one token, one of two, and the explained position. Words 0 to 6 are text, 7 to 14 the evidence.
-N = 18
-WORDS = [*([i] for i in range(1, 15)), [15, 16], [17]]
-TRIGGER, NAME = 3, 10
-World = Callable[[Variant], float]
-
-
-def subject(**changes: Any) -> Subject:
-    relevance = torch.full((N,), 0.01)
-    relevance[0], relevance[TRIGGER], relevance[NAME], relevance[17] = 50.0, 2.0, 1.0, 30.0
-    fields: dict[str, Any] = {
-        "pair": Pair(tokens(N), 5, 7),
-        "relevance": relevance,
-        "words": WORDS,
-        "special": [i == 0 for i in range(N)],
-        "segments": ["", *["text"] * 7, *["evidence"] * 9, "answer"],
-        "relevant": frozenset({"evidence"}),
-        "texts": [f" w{i}" for i in range(N)],
-    }
-    return Subject(**{**fields, **changes})
-
-
-def checked(world: World, monkeypatch: pytest.MonkeyPatch, given: Subject | None = None, **options: Any) -> Verification:
-    """``verify`` where Δℓ is what ``world`` says; fails if more rows are run than the budget has."""
-
-    class Stand:
-        def __init__(self, model: nn.Module, pair: Pair, **_: Any) -> None:
-            self.rows = 0
-
-        def __call__(self, variants: Sequence[Variant]) -> Tensor:
-            self.rows += len(variants)
-            return torch.tensor([world(variant) for variant in variants], dtype=torch.float64)
-
-    monkeypatch.setattr(verify_module, "Probe", Stand)
-    found = verify(nn.Identity(), given or subject(), **options)
-    assert found.rows <= (options.get("thresholds") or Thresholds()).rows
-    return found
-
-
-def rows(found: Verification, check: str) -> list[Any]:
-    return [row for row in found.checks if row.check == check]
+from lm_eval_attrib.terms import (
+    ABLATE_HEADS,
+    ABLATE_NODES,
+    MASK_OUTSIDE,
+    MASK_TOP,
+    RAISE,
+)
 
 
 def test_a_misleading_word_outside_the_evidence(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -75,11 +39,13 @@ def test_a_misleading_word_outside_the_evidence(monkeypatch: pytest.MonkeyPatch)
     assert (top[0].amount, top[0].delta_before, top[0].delta_after, top[0].turned) == (1, 4.0, -1.0, True)
     assert (top[0].control, top[0].control_turned, top[0].detail) == (4.0, 0.0, "w3")
     assert found.label_reason == (
-        "M-IA: masking the 1 top-ranked word (w3) takes Δℓ from 4.00 to −1.00 (random places: 4.00, 0% turned). "
+        "M-IA: masking the 1 top-ranked word (w3) takes Δℓ from 4.00 to −1.00 (0 of 3 random places turn it, chance 0%). "
         "OIT, masking 1 top-ranked word outside the relevant segments (w3) takes Δℓ from 4.00 to −1.00 "
-        "(random places: 4.00, 0% turned)."
+        "(0 of 3 random places turn it, chance 0%)."
     )
-    assert all(row.control is not None for row in found.checks)
+    assert (top[0].draws, top[0].turned_draws) == (3, 0)
+    assert top[0].chance is not None
+    assert top[0].chance < 0.01
     assert found.trust.level == "high"
 
 
@@ -98,9 +64,8 @@ def test_a_neglected_instruction(monkeypatch: pytest.MonkeyPatch) -> None:
 
     found = checked(world, monkeypatch, subject(delta=4.0))
     assert (found.label, found.pattern) == ("M-IA", "URT")
-    raised, lowered = rows(found, RAISE)[0], rows(found, LOWER)[0]
-    assert (raised.amount, raised.turned, raised.control_turned) == (3.0, True, 0.0)
-    assert (lowered.amount, lowered.turned) == (-3.0, False)
+    raised = next(row for row in rows(found, RAISE) if row.amount == 3.0)
+    assert (raised.turned, raised.turned_draws) == (True, 0)
 
 
 def test_both_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -115,7 +80,7 @@ def test_what_raising_anything_turns_is_not_neglect(monkeypatch: pytest.MonkeyPa
         return -1.0 if NAME in variant.masked or variant.shift > 0 else 4.0
 
     found = checked(world, monkeypatch)
-    assert rows(found, RAISE)[0].control_turned == 1.0
+    assert all(row.turned_draws == row.draws for row in rows(found, RAISE))
     assert (found.label, found.pattern) == ("M-IA", None)
 
 
@@ -124,8 +89,10 @@ def test_what_random_words_turn_too_is_not_manifest(monkeypatch: pytest.MonkeyPa
     layers[1, TRIGGER] = 1.0
     found = checked(lambda variant: -1.0 if variant.masked else 4.0, monkeypatch, subject(layers=layers))
     assert (found.label, found.pattern) == ("NC", None)
-    assert "100% turned" in found.label_reason
-    assert found.trust.level == "low"
+    top = rows(found, MASK_TOP)[0]
+    assert top.turned_draws == top.draws > 0
+    assert f"{top.draws} of {top.draws} random places turn it" in found.label_reason
+    assert found.trust.level != "high"
 
 
 def test_nodes_of_the_graph(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -134,7 +101,7 @@ def test_nodes_of_the_graph(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (found.label, found.pattern) == ("M-AG", None)
     row = rows(found, ABLATE_NODES)[0]
     # neither the embeddings nor special tokens nor the explained position
-    assert (row.amount, row.detail) == (2, "layer 0 position 3, layer 1 position 4")
+    assert (row.amount, row.detail) == (2, "“w3” in block 0, “w4” in block 1")
     assert (row.turned, row.control_turned) == (True, 0.0)
 
 
@@ -144,14 +111,14 @@ def test_heads_of_the_graph(monkeypatch: pytest.MonkeyPatch) -> None:
     found = checked(lambda variant: -1.0 if (1, 0, 17) in variant.heads else 4.0, monkeypatch, subject(heads=heads))
     assert found.label == "M-AG"
     row = rows(found, ABLATE_HEADS)[0]
-    assert (row.amount, row.detail) == (2, "block 1 head 0 position 17, block 0 head 2 position 17")
+    assert (row.amount, row.detail) == (2, "block 1 head 0 at “w17”, block 0 head 2 at “w17”")
 
 
 def test_a_small_model_loses_a_tenth_of_its_heads(monkeypatch: pytest.MonkeyPatch) -> None:
     heads = UnitTable(layer=[0, 1, 2], unit=[2, 0, 3], position=[17, 17, 17], relevance=[1.0, 2.0, 3.0])
     monkeypatch.setattr(verify_module, "_size", lambda model: (3, 4))
     found = checked(lambda variant: 4.0, monkeypatch, subject(heads=heads))
-    assert (rows(found, ABLATE_HEADS)[0].amount, rows(found, ABLATE_HEADS)[0].detail) == (1, "block 2 head 3 position 17")
+    assert (rows(found, ABLATE_HEADS)[0].amount, rows(found, ABLATE_HEADS)[0].detail) == (1, "block 2 head 3 at “w17”")
 
 
 def test_a_habit_has_no_clue(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -159,8 +126,7 @@ def test_a_habit_has_no_clue(monkeypatch: pytest.MonkeyPatch) -> None:
     found = checked(lambda variant: 4.0, monkeypatch, subject(layers=layers))
     assert (found.label, found.pattern) == ("NC", None)
     assert [row.amount for row in rows(found, MASK_TOP)] == [1, 2, 3, 4, 5]
-    assert rows(found, MASK_TOP)[-1].control is not None
-    assert rows(found, ABLATE_NODES)[0].control is not None
+    assert all(row.draws == 0 for row in found.checks)  # what turns nothing needs no random places
 
 
 def test_without_a_graph_it_is_undecided(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -171,11 +137,11 @@ def test_without_a_graph_it_is_undecided(monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_nothing_to_turn_and_nothing_to_mask(monkeypatch: pytest.MonkeyPatch) -> None:
     found = checked(lambda variant: -0.5, monkeypatch)
-    assert (found.label, found.label_reason[:22]) == (None, "Undecided: Δℓ is −0.50")
-    found = checked(lambda variant: 1.0, monkeypatch, subject(relevance=torch.full((N,), -1.0)))
+    assert (found.label, found.label_reason[:33]) == (None, "Undecided, too close: Δℓ is −0.50")
+    found = checked(lambda variant: 1.1, monkeypatch, subject(relevance=torch.full((N,), -1.0)))
     assert found.label is None
     assert "nothing to mask" in found.label_reason
-    found = checked(lambda variant: 1.0, monkeypatch, subject(words=[[17]]))  # the explained position is no word to mask
+    found = checked(lambda variant: 1.1, monkeypatch, subject(words=[[17]]))  # the explained position is no word to mask
     assert found.checks == ()
     assert found.rows == 1
 
@@ -188,17 +154,22 @@ def test_without_relevant_segments_there_is_a_label_and_no_pattern(monkeypatch: 
 
 
 def test_every_number_is_in_the_thresholds(monkeypatch: pytest.MonkeyPatch) -> None:
-    thresholds = Thresholds(max_words=2, shift=1.5, nodes=1, rows=9)
+    thresholds = Thresholds(max_words=2, shift=1.5, nodes=1)
     found = checked(lambda variant: 4.0, monkeypatch, subject(layers=torch.ones(4, N)), thresholds=thresholds)
     assert [row.amount for row in rows(found, MASK_TOP)] == [1, 2]
-    assert rows(found, RAISE)[0].amount == 1.5
     assert rows(found, ABLATE_NODES)[0].amount == 1
+    found = checked(
+        lambda variant: -1.0 if variant.nodes else 4.0, monkeypatch, subject(), thresholds=Thresholds(least_delta=4.0)
+    )
+    assert found.label is None
+    turned = checked(lambda variant: -1.0 if NAME in variant.masked else 4.0, monkeypatch, thresholds=thresholds)
+    assert {row.amount for row in rows(turned, RAISE)} == {1.5, 6.0}
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.data())
-def test_the_budget_holds_whatever_happens(monkeypatch: pytest.MonkeyPatch, data: st.DataObject) -> None:
-    """Whatever each experiment and each control gives; every label has a convincing figure or all of its tests."""
+def test_every_label_has_its_figures_whatever_happens(monkeypatch: pytest.MonkeyPatch, data: st.DataObject) -> None:
+    """Whatever each experiment and each random place gives."""
     monkeypatch.setattr(verify_module, "_size", lambda model: (3, 4))
     heads = UnitTable(layer=[0, 1], unit=[2, 0], position=[17, 17], relevance=[1.0, 2.0])
     given_subject = subject(layers=torch.ones(4, N), heads=heads)
@@ -210,6 +181,11 @@ def test_the_budget_holds_whatever_happens(monkeypatch: pytest.MonkeyPatch, data
         assert rows(found, ABLATE_NODES)
         assert rows(found, ABLATE_HEADS)
         assert found.pattern is None
+    deciding = {"M-IA": [MASK_TOP], "M-AG": [ABLATE_NODES, ABLATE_HEADS]}.get(found.label, [])
+    shown = [row for row in found.checks if row.check in deciding and convincing(row, Thresholds())]
+    assert shown or not deciding
+    for row in found.checks:
+        assert 0 <= row.turned_draws <= row.draws <= Thresholds().draws
 
 
 def real(seed: int = 0, **changes: Any) -> tuple[nn.Module, Subject]:
@@ -225,12 +201,11 @@ def test_on_a_model_figures_are_those_of_the_model_and_repeat() -> None:
     model, given_subject = real()
     found, again = (verify(model, given_subject, seed=7) for _ in range(2))
     assert found == again
-    assert found.rows <= Thresholds().rows
     with torch.no_grad():
         logits = model(input_ids=torch.tensor([list(given_subject.pair.input_ids)])).logits[0, -1]
     delta = float(logits[given_subject.pair.target] - logits[int(given_subject.pair.contrast or 0)])
     assert all(row.delta_before == pytest.approx(delta, abs=1e-5) for row in found.checks)
-    assert {row.check for row in found.checks} >= {MASK_TOP, RAISE, LOWER}
+    assert MASK_TOP in {row.check for row in found.checks}
 
 
 @pytest.mark.parametrize("masking", ["attention", "mean"])

@@ -164,3 +164,13 @@ def test_the_scorer_agrees_with_a_plain_forward() -> None:
 def test_a_cut_prompt_is_told() -> None:
     choices = [dataclasses.replace(option((token,)), cut=7) for token in (10, 11)]
     assert pair(chosen(choices, 0, (1,))).note == "7 prompt tokens were cut on the left to fit the model's context"
+
+
+def test_white_space_that_lm_eval_scores_with_the_continuation_is_the_prompt_s() -> None:
+    newline, *_ = byte_level().encode("\n")
+    options = [dataclasses.replace(option((newline, token)), prompt="Answer:\n") for token in (40, 41)]
+    found = pair(chosen(options, 0, (1,)))
+    assert found.input_ids == (*PROMPT, newline)
+    assert found.prompt_tokens == len(PROMPT) + 1
+    said = [dataclasses.replace(one, prompt="Answer:") for one in options]
+    assert pair(chosen(said, 0, (1,))).prompt_tokens == len(PROMPT)

@@ -238,10 +238,18 @@ def test_the_order_of_strategies() -> None:
     named = Workbench(byte_level(), strategies=("prefix", "answer"))
     assert strategy_order(FAILURE, named) == ("prefix", "answer")
     given = Workbench(byte_level(), profile=profile_for("bbh_cot_fewshot_snarks"), reference=lambda failure: [])
-    assert strategy_order(FAILURE, given) == ("answer", "reference", "rollout")
+    assert strategy_order(FAILURE, given) == ("step", "answer", "reference", "rollout")
     with panel(lambda request, count: (200, mark())) as (judges, _):
         everything = Workbench(byte_level(), panel=judges, annotations={"f1": Annotation(0, "x")})
-        assert strategy_order(FAILURE, everything) == ("annotations", "answer", "prefix", "reference", "rollout", "judge")
+        assert strategy_order(FAILURE, everything) == (
+            "annotations",
+            "step",
+            "answer",
+            "prefix",
+            "reference",
+            "rollout",
+            "judge",
+        )
 
 
 def test_reasons_of_all_strategies_are_joined_and_unknown_names_refused() -> None:
@@ -249,5 +257,5 @@ def test_reasons_of_all_strategies_are_joined_and_unknown_names_refused() -> Non
     assert isinstance(found, NoPair)
     assert found.strategy == "prefix+judge"
     assert "prefix: the document has no checkable instructions; judge: no judge" in found.reason
-    with pytest.raises(ArgumentError, match="Known are: choice, answer"):
+    with pytest.raises(ArgumentError, match="Known are: choice, step, answer"):
         find_pair(FAILURE, Workbench(byte_level(), strategies=("guess",)))

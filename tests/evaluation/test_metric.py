@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lm_eval_attrib.evaluation.failures import _judged_response, answer_of, as_text, build_failure
+from lm_eval_attrib.evaluation.failures import answer_of, as_text, build_failure
 from lm_eval_attrib.evaluation.judgement import JudgedTask, judge_task
 from lm_eval_attrib.evaluation.metric import Criterion, as_number, asked_for, find_criteria, merge_ranges, ranges_of
+from lm_eval_attrib.evaluation.repeats import judged_response
 from lm_eval_attrib.evaluation.samples import SampledTask
 from lm_eval_attrib.evaluation.task import Document, Request
 from lm_eval_attrib.prompt.profiles import TaskProfile
@@ -225,4 +226,4 @@ def test_the_first_of_equals_is_chosen() -> None:
     ],
 )
 def test_of_several_responses_one_that_says_it(responses: list[str], extracted: str | None, judged: str) -> None:
-    assert _judged_response(responses, extracted) == judged
+    assert judged_response(responses, extracted) == judged

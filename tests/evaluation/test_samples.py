@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,8 @@ from lm_eval.tasks import TaskManager
 
 from lm_eval_attrib.commands.attribute import attribute_samples
 from lm_eval_attrib.errors import ArgumentError, SamplesError
-from lm_eval_attrib.evaluation import samples
-from lm_eval_attrib.evaluation.logged_directions import logged_directions
+from lm_eval_attrib.evaluation import samples, samples_files
+from lm_eval_attrib.evaluation.logged_results import logged_results
 from lm_eval_attrib.evaluation.metric import Criterion, find_criteria, ranges_of
 from lm_eval_attrib.explain import collect
 from lm_eval_attrib.harness.model import AttribHFLM
@@ -112,16 +113,59 @@ def test_chat_messages_become_a_prompt(tiny: Path, tmp_path: Path, handed: list[
     [
         ("{not json", r"\.jsonl:2: not JSON"),
         ("[1, 2]", r"\.jsonl:2: a list is not a sample"),
-        ({"doc_id": 1}, r"\.jsonl:2: .*missing: doc, arguments, resps"),
-        ({**SAMPLE, "doc_id": "3"}, r"\.jsonl:2: doc_id is '3'"),
-        ({**SAMPLE, "doc_id": 4, "resps": "x"}, r"\.jsonl:2: arguments and resps"),
+        ("[" * 20_000 + "]" * 20_000, r"\.jsonl:2: not a sample of --log_samples: .*recursion"),
+        (json.dumps(SAMPLE)[:200], r"\.jsonl:2: not JSON .* cut off"),
         (SAMPLE, r"\.jsonl:2: document 3 of colours under the filter 'none' is there twice, first at .*:1"),
     ],
 )
-def test_errors_name_file_and_line(tmp_path: Path, line: Any, message: str) -> None:
+def test_a_file_that_is_none_is_refused_with_its_line(tmp_path: Path, line: Any, message: str) -> None:
     file = write(tmp_path / "samples_colours_2026-01-02T03-04-05.678.jsonl", SAMPLE, line)
     with pytest.raises(SamplesError, match=message):
-        samples.read_samples([file])
+        samples_files.read_samples([file])
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"resps": None}, r"missing: doc_id"),
+        ({"doc_id": "4"}, r"doc_id is '4'; a whole number is needed"),
+        ({"doc_id": 2**63}, r"doc_id is 9223372036854775808; the database holds numbers up to"),
+        ({"doc_id": 4, "filter": ["none"]}, r"filter is a list; a filter's name is needed"),
+        ({"doc_id": 4, "metrics": [["acc"]]}, r"metrics must be a list of names"),
+    ],
+)
+def test_a_sample_that_is_none_costs_no_other(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, changes: dict[str, Any], message: str
+) -> None:
+    odd = {**SAMPLE, **changes} if "resps" not in changes else {"doc": {}, "arguments": [], "resps": []}
+    name = "samples_colours_2026-01-02T03-04-05.678.jsonl"
+    assert samples_files.read_samples([write(tmp_path / name, SAMPLE, odd)]) == {"colours": [SAMPLE]}
+    assert re.search(rf"One sample is left out, the other 1 are read. .*\.jsonl:2: .*{message}", caplog.text)
+    (tmp_path / "alone").mkdir()
+    with pytest.raises(SamplesError, match=rf"\.jsonl:1: .*{message}.* \(1 more like it\)"):
+        samples_files.read_samples([write(tmp_path / "alone" / name, odd, odd)])
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"resps": "x"}, "arguments and resps must be lists"),
+        ({"arguments": "[not json"}, "arguments and resps must be lists"),
+        ({"arguments": {"gen_args_0": {}}}, r"a request has no arguments|1 requests and responses to 2"),
+        ({"arguments": [["Q", 3]], "resps": [["x"]]}, "second argument is a int"),
+        ({"arguments": [[{"a": 1}, " x"]], "resps": [["x"]]}, "prompt is a dict"),
+        ({"resps": [["-1.5", "False"]]}, "2 requests and responses to 1"),
+    ],
+)
+def test_a_document_whose_requests_cannot_be_read_is_listed(changes: dict[str, Any], message: str) -> None:
+    good = {**SAMPLE, "doc_id": 9}
+    [task] = samples.read_tasks({"colours": [{**SAMPLE, **changes}, good]})
+    odd, other = task.documents
+    assert re.search(message, odd.problem)
+    assert (odd.requests, odd.metrics) == ([], {"none": {"acc": 0.0}})  # its verdict counts
+    assert (other.problem, len(other.requests)) == ("", 2)
+    with pytest.raises(SamplesError, match=message):
+        samples.read_tasks({"colours": [{**SAMPLE, **changes}]})
 
 
 def test_errors_come_before_a_model_is_loaded(tmp_path: Path) -> None:
@@ -138,11 +182,11 @@ def test_errors_come_before_a_model_is_loaded(tmp_path: Path) -> None:
 def test_task_is_named_by_file_or_by_hand(tmp_path: Path) -> None:
     file = write(tmp_path / "renamed.jsonl", SAMPLE, "")
     with pytest.raises(SamplesError, match="--task"):
-        samples.read_samples([file])
-    assert samples.read_samples([file], task="colours") == {"colours": [SAMPLE]}
+        samples_files.read_samples([file])
+    assert samples_files.read_samples([file], task="colours") == {"colours": [SAMPLE]}
     (tmp_path / "deep").mkdir()
     write(tmp_path / "deep" / "samples_my_task_2026-01-02T03-04-05.678.jsonl", SAMPLE)
-    assert list(samples.read_samples([tmp_path / "deep"])) == ["my_task"]
+    assert list(samples_files.read_samples([tmp_path / "deep"])) == ["my_task"]
 
 
 @pytest.mark.parametrize(
@@ -153,8 +197,6 @@ def test_task_is_named_by_file_or_by_hand(tmp_path: Path) -> None:
         ({"results": {}}, "no samples"),
         ({"colours": "text"}, "colours: a list of samples"),
         ({"colours": [3]}, "colours, sample 0: a int"),
-        ({"colours": [{**SAMPLE, "arguments": [["Q", 3]], "resps": [["x"]]}]}, "second argument is a int"),
-        ({"colours": [{**SAMPLE, "arguments": [[{"a": 1}, " x"]], "resps": [["x"]]}]}, "prompt is a dict"),
     ],
 )
 def test_samples_that_are_none_are_refused(given: Any, message: str) -> None:
@@ -205,19 +247,23 @@ def test_results_beside_a_file_say_which_way_a_metric_improves(
     assert [(one.failures, one.right) for one in handed[0].tasks] == [(2, (0,))]
 
 
+def directions(files: dict[str, list[Path]]) -> dict[str, dict[str, Any]]:
+    return logged_results(files).better
+
+
 def test_which_results_belong_to_a_file(tmp_path: Path) -> None:
     file = tmp_path / "samples_t_2026-01-02T03-04-05.678.jsonl"
-    assert logged_directions({"t": [file]}) == {}
+    assert directions({"t": [file]}) == {}
     write(tmp_path / "results_2025-01-01T00-00-00.0.json", {"higher_is_better": {"t": {"wer": False}}})
-    assert logged_directions({"t": [file]}) == {"t": {"wer": False}}  # the only ones there
+    assert directions({"t": [file]}) == {"t": {"wer": False}}  # the only ones there
     other = tmp_path / "other"
     other.mkdir()
     write(other / "results_2025-01-01T00-00-00.0.json", {"higher_is_better": {"t": {"wer": True}}})
-    assert logged_directions({"t": [file, other / file.name]}) == {"t": {"wer": None}}
+    assert directions({"t": [file, other / file.name]}) == {"t": {"wer": None}}
     write(tmp_path / "results_2025-01-02T00-00-00.0.json", "{cut")
-    assert logged_directions({"t": [file]}) == {}  # none of the two is the file's
+    assert directions({"t": [file]}) == {}  # none of the two is the file's
     write(tmp_path / "results_2026-01-02T03-04-05.678.json", "{cut")
-    assert logged_directions({"t": [file]}) == {}
+    assert directions({"t": [file]}) == {}
 
 
 def test_metrics_of_older_files_are_what_is_left(tmp_path: Path) -> None:

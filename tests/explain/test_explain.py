@@ -100,9 +100,9 @@ def test_random_controls_are_a_document_s_own(
 ) -> None:
     seeds: list[int] = []
 
-    def noted(*given: Any, seed: int) -> Any:
+    def noted(*given: Any, seed: int, **more: Any) -> Any:
         seeds.append(seed)
-        return verify(*given, seed=seed)
+        return verify(*given, seed=seed, **more)
 
     monkeypatch.setattr("lm_eval_attrib.explain.explainer.verify", noted)
     checked = settings.model_copy(update={"checks": True})
@@ -116,19 +116,15 @@ def test_random_controls_are_a_document_s_own(
 # --- what an explanation holds ---------------------------------------------------------------------------------------------
 
 
-def first_letters(one: Failure, *order: int) -> Failure:
-    """The same failure with choices of a space and one letter, whose difference is all of their margin; the first is chosen."""
-    short = [replace(one.continuations[place], text=one.continuations[place].text[:2]) for place in order]
-    choices = tuple(replace(known, ids=known.ids[:2]) for known in short)
-    name = "".join(map(str, order))
-    return replace(one, failure_id=name, continuations=choices, prediction=choices[0].text, gold=choices[1].text)
-
-
 def test_an_explanation_is_whole(model: Any, tokenizer: Any, settings: Settings) -> None:
     full = settings.model_copy(update={"graph": True, "checks": True})
-    failures = [failure(number, tokenizer) for number in range(6)]
-    failures += [first_letters(failure(6, tokenizer), *order) for order in ((0, 1), (1, 0))]  # the model prefers one of the two
-    explained = Explainer(model, tokenizer, full).explain(failures)
+    wholes = [failure(number, tokenizer) for number in range(3)]
+    short = tuple(replace(one, ids=one.ids[:2], text=one.text[:2]) for one in failure(7, tokenizer).continuations)
+    firsts = [  # one of the two is what the model prefers, and its one token carries all of the margin
+        failure(7, tokenizer, continuations=short),
+        failure(7, tokenizer, continuations=short, failure_id="swapped", chosen=1, correct=(0,)),
+    ]
+    explained = Explainer(model, tokenizer, full).explain([*wholes, *firsts])
     assert {one.status for one in explained} == {"attributed"}
     for one in explained:
         assert one.contrast is not None
@@ -144,6 +140,7 @@ def test_an_explanation_is_whole(model: Any, tokenizer: Any, settings: Settings)
     assert len(found.layers) == model.config.num_hidden_layers + 1
     assert all(len(row) == n for row in found.layers)
     assert {found.figures.target, found.figures.contrast} == {"r", "b"}
+    assert found.contrast.share == pytest.approx(1, abs=1e-4)
     with torch.no_grad():
         logits = model(torch.tensor([found.contrast.input_ids])).logits[0, -1]
     difference = float(logits[found.contrast.target_id] - logits[found.contrast.contrast_id])

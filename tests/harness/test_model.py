@@ -14,7 +14,7 @@ from lm_eval.tasks import TaskManager
 
 from lm_eval_attrib.errors import ArgumentError, NotDecoderOnly
 from lm_eval_attrib.harness.model import AttribHFLM
-from lm_eval_attrib.harness.scored_ids import Interned, ScoredIds, response_ids
+from lm_eval_attrib.harness.scored_ids import Interned, ScoredIds, response_ids, stop_after
 
 TASKS = ["t_choice", "t_inputs", "t_mutual", "t_mass", "t_likelihood", "t_rolling", "t_generate", "t_own", "t_shots"]
 
@@ -136,6 +136,24 @@ def test_response_ids_drop_what_follows_the_response() -> None:
     assert response_ids([6, 7], "", decode, ends) == (6,)
     assert response_ids([4, 0], "", decode, ends) == ()
     assert response_ids([0, 1, 2], "another text", decode, ends) == (0, 1, 2)
+
+
+def test_ids_of_a_response_do_not_depend_on_what_a_batch_wrote_after_it() -> None:
+    words = ["</think>", " Lima", " so", "\n", "Q:"]
+
+    def read(ids: Any) -> str:  # as the harness reads with think_end_token, before it cuts at stop sequences
+        return "".join(words[i] for i in ids).split("</think>")[-1].lstrip()
+
+    def marks(ids: Any) -> int:
+        return list(ids).count(0)
+
+    thought = [1, 2, 0, 1]  # the answer stands in the thinking part too
+    for row in ([*thought], [*thought, 3], [*thought, 3, 4, 1, 1]):
+        assert response_ids(row, "Lima", read, frozenset(), marks) == tuple(thought)
+    assert response_ids([2, 0, 3, 4], "", read, frozenset(), marks) == (2, 0)
+    assert stop_after("Lima\nQ:", "Lima", [" ", "\n"]) == "\n"
+    assert stop_after("Lima", "Lima", ["\n"]) == ""
+    assert stop_after(" so", "", [" "]) == " "
 
 
 def test_ids_are_kept_once_a_context() -> None:

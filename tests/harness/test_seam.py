@@ -10,6 +10,7 @@ from typing import Any
 
 import lm_eval.evaluator
 import pytest
+import tiny_tasks
 from evaluating import ORIGINAL, Recorder, evaluate, greedy, log_probability, make
 from lm_eval.tasks import TaskManager
 
@@ -52,7 +53,8 @@ def test_left_truncated_prompts_say_so(tiny: Path, manager: TaskManager, pipelin
 def test_samples_of_an_evaluation_elsewhere(tiny: Path, manager: TaskManager, pipeline: Recorder) -> None:
     lm = make(tiny)
     harness.unwatch(lm)
-    tasks = ("t_choice", "t_generate", "t_likelihood", "t_inputs", "t_mutual")
+    # lm-eval 0.5.0.dev1 stumbles over its own mutual information.
+    tasks = ("t_choice", "t_generate", "t_likelihood", "t_inputs", *(() if tiny_tasks.is_05() else ("t_mutual",)))
     results = evaluate(lm, manager, *tasks, log_samples=True)
     assert not pipeline.calls
     lm.explain(results)
@@ -142,6 +144,7 @@ def test_unknown_evaluate_is_named_and_the_evaluation_goes_on(
             harness.watch(lm, lambda *given: None)
 
 
+@tiny_tasks.only_04
 def test_calls_that_do_not_fit_are_refused(tiny: Path, manager: TaskManager, pipeline: Recorder) -> None:
     loaded = manager.load(["t_choice"])
     task = loaded["tasks"]["t_choice"]

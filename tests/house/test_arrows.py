@@ -29,18 +29,19 @@ STOREYS = [
     {"settings"},
     {"terms", "plugin", "tasks"},
     {"records"},
-    {"columns", "runs"},
+    {"columns", "runs", "steps"},
     {"errors", "charges"},
 ]
 #: Parts that know less than their storey allows.
 ONLY = {
-    "reports": {"store", "terms", "records", "columns", "errors"},
+    "reports": {"store", "terms", "records", "columns", "steps", "errors"},
     "lrp": {"errors"},
     "plugin": set(),
     "tasks": set(),
-    "records": {"columns", "charges", "runs"},
+    "records": {"columns", "charges", "runs", "steps"},
     "columns": set(),
     "runs": set(),
+    "steps": set(),
     "charges": set(),
 }
 #: Heavy libraries → the parts that may import them.

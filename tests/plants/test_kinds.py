@@ -7,7 +7,7 @@ import random
 import pytest
 
 from lm_eval_attrib.plants.document import PromptedDocument, lengthened, split_head
-from lm_eval_attrib.plants.kinds import KINDS, Change
+from lm_eval_attrib.plants.kinds import KINDS, PlantedChange
 
 DOCUMENT = PromptedDocument(
     task="t",
@@ -22,7 +22,7 @@ DOCUMENT = PromptedDocument(
 PARTS = ("Question: A?\nAnswer: B", "Question: C?\nAnswer: D")
 
 
-def changed(kind: str, seed: int = 0, document: PromptedDocument = DOCUMENT) -> Change:
+def changed(kind: str, seed: int = 0, document: PromptedDocument = DOCUMENT) -> PlantedChange:
     found = KINDS[kind](document, PARTS, random.Random(seed))
     assert found is not None
     return found

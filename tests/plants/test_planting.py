@@ -13,7 +13,7 @@ from lm_eval_attrib.errors import SamplesError
 from lm_eval_attrib.plants.cases import read_cases, write_cases
 from lm_eval_attrib.plants.document import PromptedDocument
 from lm_eval_attrib.plants.planting import Planter
-from lm_eval_attrib.plants.scoring import option_scores
+from lm_eval_attrib.plants.scoring import scores_of_options
 
 DOCUMENT = PromptedDocument("t", 7, {"n": 1}, "", "Is it?\nAnswer:", (" yes", " no"), 0)
 
@@ -92,7 +92,7 @@ def test_scores_of_options_are_those_of_plain_passes(family: str) -> None:
         # As with a tokenizer that joins: an option may change the prompt's own ids.
         return prompts["b" if option == "odd" else prompt], {"one": [5], "three": [6, 7, 8], "odd": [9, 4]}[option]
 
-    found = option_scores(model, encode, "a", ["one", "three", "odd"])
+    found = scores_of_options(model, encode, "a", ["one", "three", "odd"])
     for option, score in zip(("one", "three", "odd"), found, strict=True):
         ids, more = encode("a", option)
         with torch.no_grad():

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from lm_eval_attrib.prompt.profiles import TaskProfile, profile_for
 from lm_eval_attrib.prompt.segments import relevant_segments, segment_tokens
+from lm_eval_attrib.prompt.sinks import sink_positions
 from lm_eval_attrib.prompt.spans import decode, token_text
 from lm_eval_attrib.prompt.words import words
 from lm_eval_attrib.records import Continuation, Failure
@@ -34,6 +35,8 @@ def segmented(
     joined: dict[str, str] = {}
     for i, name in enumerate(found):
         joined[name] = joined.get(name, "") + texts.piece(i)
+        if name.startswith("few-shot:"):  # all examples together, too
+            joined["few-shot"] = joined.get("few-shot", "") + texts.piece(i)
     return joined
 
 
@@ -49,6 +52,7 @@ def test_a_few_shot_prompt(tokenizer: Any) -> None:
     assert found["query:question"].strip() == "How many apples does she have?"
     assert found["instruction"].strip() == "Answer the questions."
     assert found["few-shot"].count("Question:") == 2
+    assert [found[f"few-shot:{k}"].split()[-1] for k in (1, 2)] == ["yes", "12"]
     assert "".join(found["template"].split()) == "Question:Answer:"
 
 
@@ -68,8 +72,8 @@ def test_evidence_choices_and_query_are_told_apart() -> None:
     found = segmented(prompt, doc)
     assert found["evidence:passage"].strip() == "The cat sat on the mat."
     assert found["query:question"].strip() == "Who sat?"
-    assert found["choices"].split() == ["the", "cat", "the", "mat"]
-    assert relevant_segments(PLAIN, failure(prompt, doc, byte_level())) == {"evidence:passage"}
+    assert found["choices"] == "A. the catB. the mat"
+    assert relevant_segments(PLAIN, failure(prompt, doc, byte_level())) == {"evidence:passage", "choices"}
 
 
 def test_choices_that_are_not_listed_are_not_found_in_the_evidence() -> None:
@@ -195,20 +199,68 @@ def test_words_hold_every_token_with_letters_once(ids: list[int]) -> None:
     assert all(group == list(range(group[0], group[-1] + 1)) for group in groups)
 
 
+def spelled(text: str, tokenizer: Any) -> list[str]:
+    ids = tokenizer.encode(text)
+    return [decode(tokenizer, [ids[i] for i in group]).strip() for group in words(ids, tokenizer)]
+
+
 @pytest.mark.parametrize("tokenizer", [byte_level, stories_tokenizer])
-def test_words_stand_between_white_space(tokenizer: Any) -> None:
-    text = 'The cat\'s  hat\nsaid: "日本" 12.5 é!'
-    ids = tokenizer().encode(text)
-    groups = words(ids, tokenizer())
-    parts = [decode(tokenizer(), [ids[i] for i in group]).strip() for group in groups]
-    assert parts == text.split()
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("The cat's  hat\nsaid: 12.5 é!", ["The", "cat's", "hat", "said", ":", "12.5", "é", "!"]),
+        ("f(x_1) == a[0]", ["f", "(", "x_1", ")", "=", "=", "a", "[", "0", "]"]),
+        ("1,000 o'clock", ["1,000", "o'clock"]),
+        ("天气很好。", ["天", "气", "很", "好", "。"]),
+        ("コーヒーを飲む", ["コーヒー", "を", "飲", "む"]),
+        ("우리는 집에", ["우리는", "집에"]),
+    ],
+)
+def test_words_are_unicodes_own(tokenizer: Any, text: str, expected: list[str]) -> None:
+    """Of tokens that are bytes, and so never hold two words; a word is cut where it has more than eight."""
+    made = tokenizer()
+    found = spelled(text, made)
+    assert "".join(found) == "".join(expected)
+    whole = [word for word in expected if len(made.encode(word)) <= 8]
+    assert [word for word in found if word in whole] == whole
+
+
+def test_a_word_has_at_most_eight_tokens() -> None:
+    tokenizer = byte_level()
+    groups = words(tokenizer.encode("aaaa " + "0123456789" * 3), tokenizer)
+    assert [len(group) for group in groups] == [4, 8, 8, 8, 7]
+
+
+def test_a_token_of_two_words_is_one() -> None:
+    class Pairs:
+        """Every two characters are a token."""
+
+        all_special_ids: tuple[int, ...] = ()
+        eos_token_id = None
+
+        def decode(self, ids: Any, **_: Any) -> str:
+            return "".join("今天天气很好"[2 * i : 2 * i + 2] for i in ids)
+
+    assert words([0, 1, 2], Pairs()) == [[0], [1], [2]]
+
+
+def test_sinks_are_the_first_position_specials_and_role_words() -> None:
+    tokenizer = byte_level()
+    ids = tokenizer.encode("no<|im_start|>user\nIt is a user")
+    texts = token_text(ids, tokenizer, skip_special=False)
+    found = sink_positions(ids, tokenizer)
+    assert "".join(texts.piece(i) for i in sorted(found)) == "no<|im_start|>user"
+    assert sink_positions(ids, tokenizer, loud=[len(ids) - 1]) == found | {len(ids) - 1}
+    begun = tokenizer.encode("<|im_start|>x")
+    assert sink_positions(begun, tokenizer) == {0}  # a special token stands first: nothing else does
+    assert sink_positions([], tokenizer) == frozenset()
 
 
 def test_special_tokens_end_words() -> None:
     tokenizer = byte_level()
     ids = tokenizer.encode("yes<|im_end|>no")
     assert len(words(ids, tokenizer)) == 2
-    assert words(ids, tokenizer, special=range(len(ids))) == []
+    assert words(ids, tokenizer, range(len(ids))) == []
 
 
 def test_the_task_s_own_text_and_description_part_the_examples() -> None:
@@ -216,7 +268,8 @@ def test_the_task_s_own_text_and_description_part_the_examples() -> None:
     context = {"question": "Is it 42?", "description": "About cats.\n\n", "num_fewshot": 2}
     found = segmented(prompt, {"question": "Is it 42?"}, context=context)
     assert found["instruction"].strip() == "About cats."
-    assert found["few-shot"].split() == ["Is", "it", "12?", "yes", "Is", "it", "18?", "no"]
+    assert found["few-shot:1"].split() == ["Is", "it", "12?", "yes"]
+    assert found["few-shot:2"].split() == ["Is", "it", "18?", "no"]
     zero = segmented("About cats.\n\nIs it 42?", {"question": "Is it 42?"}, context=context | {"num_fewshot": 0})
     assert zero["instruction"].strip() == "About cats."
     assert "few-shot" not in zero

@@ -144,7 +144,7 @@ def test_index_counts_every_run(report: Path) -> None:
     text = plain(report / "index.html")
     for words in ("tiny/planted-1M", "tiny/planted-3M", "planted_choice", "no verdict a document", "66.7 %", "2.13.0"):
         assert words in text
-    assert "Runs 2" in text
+    assert "Evaluations 2" in text
     assert "Explained 12" in text
 
 

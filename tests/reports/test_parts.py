@@ -33,7 +33,17 @@ from report_records import flow
 
 from lm_eval_attrib.records import STATUSES
 from lm_eval_attrib.store.clean_text import one_line, visible
-from lm_eval_attrib.terms import ADVICE, CHECKS, LABELS, PATTERNS, UNDECIDED, check_term, gap_meaning
+from lm_eval_attrib.terms import (
+    ADVICE,
+    CHECKS,
+    LABELS,
+    PATTERN_PARTS,
+    PATTERNS,
+    UNDECIDED,
+    check_term,
+    gap_meaning,
+    pattern_meaning,
+)
 
 
 @pytest.mark.parametrize(
@@ -322,6 +332,8 @@ def test_words_cover_what_the_package_writes() -> None:
     assert label_style(UNDECIDED) == label_style("new") == "undecided"
     assert {"attributed", *ADVICE} == set(STATUSES)
     assert all(term.meaning and term.clause for term in CHECKS.values())
-    assert set(PATTERNS) == {"OIT", "URT", "OIT+URT"}
+    assert set(PATTERNS) == {*PATTERN_PARTS, "OIT+URT"}
+    assert pattern_meaning("OIT+URT") == PATTERNS["OIT+URT"]
+    assert pattern_meaning("URT+OWN") == f"{PATTERNS['URT']} {PATTERNS['OWN']}"
     assert (check_term("new_check").meaning, check_term("new_check").unit) == ("new check", "")
     assert [gap_meaning(gap)[:3] for gap in (None, 0.05, 0.2, 0.9)] == ["not", "the", "the", "muc"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +12,8 @@ import pyarrow as pa
 import pytest
 from explanations import RUN, TASK, explanation, failure, not_explained
 from lm_eval_attrib.reports import queries
+from lm_eval_attrib.reports.html import write_report
+from lm_eval_attrib.reports.text import interval
 
 from lm_eval_attrib.errors import ArgumentError, StoreError
 from lm_eval_attrib.records import Explanation, SegmentSum
@@ -90,17 +93,24 @@ def test_every_query_runs_on_an_empty_database(tmp_path: Path, name: str) -> Non
 def test_coverage(store: Store) -> None:
     first, second = rows(store, "coverage")
     assert first == {
+        "run": "run-a",
         "model": "org/model-a",
+        "rule": "attnlrp",
         "task": "gsm8k",
         "filter": "strict-match",
         "examined": 6,
         "pairs": 4,
         "pair_share": 0.6667,
+        "pair_low": 0.3,
+        "pair_high": 0.9032,
         "clean": 2,
         "clean_share": 0.3333,
+        "clean_low": 0.0968,
+        "clean_high": 0.7,
         "pairs_by_strategy": "answer 4",
-        "reasons": "2 × no number in the response; 1 × out of memory; 1 × Δℓ is 0.4",
+        "reasons": "2 × no number in the response; 1 × out of memory; 1 × Δℓ is …",
     }
+    assert second["pair_low"] is None  # none of its failures is outside the sample
     assert (second["model"], second["examined"], second["clean_share"], second["reasons"]) == ("org/model-b", 2, 1.0, None)
     assert rows(store, "coverage", run="run-b") == [second]
 
@@ -109,7 +119,7 @@ def test_reasons(store: Store) -> None:
     told = [(row["status"], row["clean"], row["reason"], row["failures"]) for row in rows(store, "reasons", run="run-a")]
     assert told == [
         ("no pair", None, "no number in the response", 2),
-        ("attributed", False, "Δℓ is 0.4", 1),
+        ("attributed", False, "Δℓ is …", 1),
         ("error", None, "out of memory", 1),
         ("not sampled", None, "why", 1),
     ]
@@ -118,6 +128,9 @@ def test_reasons(store: Store) -> None:
 def test_labels_and_patterns(store: Store) -> None:
     labels = [(row["label"], row["failures"], row["share"]) for row in rows(store, "labels", run="run-a")]
     assert labels == [("M-IA", 2, 0.6667), (None, 1, 0.3333)]
+    low, high = interval(2, 3)
+    [first, *_] = rows(store, "labels", run="run-a")
+    assert (first["low"], first["high"]) == (round(low, 4), round(high, 4)) == (0.2077, 0.9385)  # statsmodels, method="wilson"
     patterns = [(row["model"], row["label"], row["pattern"], row["failures"]) for row in rows(store, "patterns")]
     assert patterns == [("org/model-a", "M-IA", "OIT", 2), ("org/model-b", "M-IA", "OIT", 2)]
 
@@ -169,3 +182,44 @@ def test_what_is_wrong_with_a_query_is_said(store: Store) -> None:
         queries.run_query(store, "overview", x=1)
     with pytest.raises(StoreError, match="many"):
         queries.run_query(store, "failures", limit="many")
+
+
+def test_reasons_that_differ_in_figures_are_one_kind(tmp_path: Path) -> None:
+    said = ["the gold answer '12' is not in 40 tokens", "the gold answer 'x' is not in 7 tokens"]
+    with Store.create(tmp_path / "x.duckdb") as store:
+        store.begin(RUN)
+        for number, reason in enumerate(said):
+            store.add(not_explained(number, "no pair", reason))
+        store.flush()
+        [row] = rows(store, "reasons")
+        [covered] = rows(store, "coverage")
+    assert (row["reason"], row["failures"], row["with_figures"]) == ("the gold answer … is not in … tokens", 2, said[0])
+    assert covered["reasons"] == "2 × the gold answer … is not in … tokens"
+
+
+def test_documents_count_once_and_runs_made_of_others_in_no_total(tmp_path: Path) -> None:
+    path = tmp_path / "x.duckdb"
+    with Store.create(path) as store:
+        for kind in ("evaluation", "compare"):
+            run = replace(RUN, run_id=f"run-{kind}", kind=kind)
+            store.begin(run)
+            store.add_tasks(
+                [replace(TASK, run_id=run.run_id, filter=name, decides=name == "loose") for name in ("strict", "loose")]
+            )
+            store.add(replace(explanation(1), failure=failure(1, run_id=run.run_id, failure_id=kind, filter="loose")))
+            store.finish(run.run_id, "complete")
+        found = {row["kind"]: (row["documents"], row["failures"]) for row in rows(store, "overview")}
+    assert found == dict.fromkeys(("evaluation", "compare"), (TASK.documents, TASK.failures))
+    page = write_report(path, tmp_path / "site", progress=False).read_text(encoding="utf-8")
+    text = re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", page))
+    for said in ("Evaluations 1", "Tasks 1", f"Documents {TASK.documents}", f"Failures {TASK.failures}", "Explained 1"):
+        assert said in text
+
+
+def test_every_query_tells_runs_and_rules_apart(store: Store) -> None:
+    """Two runs of one model under two rules are not one row."""
+    for name in queries.query_names():
+        if name.startswith("report_") or name == "top_tokens":
+            continue
+        columns = set(queries.run_query(store, name).column_names)
+        assert columns >= {"run", "rule"} or columns >= {"run_a", "run_b", "rule_a", "rule_b"}, name

@@ -38,7 +38,7 @@ nodes: failure_id layer position relevance
 edges: failure_id layer source target weight ov qk
 heads: failure_id layer head position relevance
 neurons: failure_id layer neuron position relevance
-checks: failure_id check amount delta_before delta_after turned control
+checks: failure_id check amount delta_before delta_after turned control draws turned_draws chance
 segments: failure_id segment tokens relevance relevance_norm
 """
 

@@ -42,14 +42,14 @@ class FakeTask:
 
     def rescore(self, document: Document, filter_name: str, response: str) -> Mapping[str, Any] | None:
         found = self.refilter(document, filter_name, [response])
-        return None if found is None else self.score(document, found)
+        return None if found is None else self.score(document, filter_name, found)
 
     def refilter(self, document: Document, filter_name: str, responses: Sequence[Any]) -> list[Any] | None:
         if self.pattern is None:
             return list(responses)
         return [m[1] if (m := re.search(self.pattern, str(one))) else "[invalid]" for one in responses]
 
-    def score(self, document: Document, filtered: Sequence[Any]) -> Mapping[str, Any] | None:
+    def score(self, document: Document, filter_name: str, filtered: Sequence[Any]) -> Mapping[str, Any] | None:
         self.scored += 1
         gold = str(self.target(document))
         if len(filtered) > 1:
@@ -98,7 +98,7 @@ def _case(
     bare = Document(number, doc, requests, {}, {})
     filtered = task.refilter(bare, "strict", responses)
     assert filtered is not None
-    metrics = task.score(bare, filtered)
+    metrics = task.score(bare, "strict", filtered)
     assert metrics is not None
     document = Document(number, doc, requests, {"strict": filtered}, {"strict": metrics})
     value = float(metrics[metric])

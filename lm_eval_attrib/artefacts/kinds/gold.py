@@ -5,21 +5,23 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import median
 from typing import Any, ClassVar
 
 from scipy.stats import binomtest
 
-from ...evaluation.failures import chosen_choice, correct_choices
+from ...evaluation.failures import chosen_choice
+from ...evaluation.gold import correct_choices
 from ...prompt.profiles import QUERY, field_texts
 from ...records import digest
 from ..case import Case
-from ..kind import Change, Cost, Proof, Survey
+from ..kind import Cost, Proof, Proposal, Survey
 from ..reading import Asked, same_answer
 from ..tools import Tools
 
 #: Chance that confident failures all point one place beside their gold by themselves, at most.
 _CHANCE = 0.01
+#: One in so many right documents is less sure than what counts as sure; with fewer right ones than that everything does.
+_UNSURE, _FEW = 20, 5
 
 
 @dataclass(frozen=True)
@@ -51,16 +53,16 @@ class Gold:
                 golds[question] |= known
             wrong += part_wrong
             right += part_right
-        confident = median(right) if right else float("inf")
+        confident = sorted(right)[len(right) // _UNSURE] if len(right) >= _FEW else 0.0
         several = {question: known for question, known in golds.items() if len(known) > 1}
         return Survey(_Known(several, _shift([one for one in wrong if one.by >= confident]), confident))
 
-    def propose(self, case: Case, tools: Tools, survey: Survey) -> Change | None:
+    def propose(self, case: Case, tools: Tools, survey: Survey) -> Proposal | None:
         """For a failure whose gold answer shows one of the signs."""
         reason = _doubt(case, tools, survey.known) if case.fails else ""
-        return Change(reason, "look at the data set's answer", data=reason) if reason else None
+        return Proposal(reason, "look at the data set's answer", data=reason) if reason else None
 
-    def prove(self, case: Case, change: Change, tools: Tools) -> Proof:
+    def prove(self, case: Case, change: Proposal, tools: Tools) -> Proof:
         """Nothing can be proved: it is a suspicion."""
         return Proof(None, change.text, suspect=True)
 

@@ -1,7 +1,7 @@
 """Rows that leave one response at places of their own, in one batch over the one cache of what was read.
 
-Each row sees the prompt, the response up to its place, and what is put there: the cache is repeated for it and its mask hides what
-the response said from there on. Exact: a row's positions are those that its tokens would have had.
+Each row sees the prompt, the response up to its place, and what is put there: the cache is repeated for it and its mask hides
+what the response said from there on. Exact: a row's positions are those that its tokens would have had.
 """
 
 from __future__ import annotations

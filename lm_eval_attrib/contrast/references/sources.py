@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..evaluation.accepted import Lookup, accepted_in
-from ..evaluation.metric import as_number
-from ..evaluation.samples import read_samples
-from ..records import Failure, digest
-from ..store.database import Store
+from ...evaluation.accepted import Lookup, accepted_in
+from ...evaluation.metric import as_number
+from ...evaluation.samples_files import read_samples
+from ...records import Failure, digest
+from ...store.database import Store
+from ..workbench import Sibling
 from .other_model import OtherModel
-from .workbench import Sibling
 
 #: What the beginning of a run_id is written after.
 RUN = "run:"

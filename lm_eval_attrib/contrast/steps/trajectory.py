@@ -1,8 +1,8 @@
 """The trajectory of a response: after each step, how much what was written so far favours the gold answer over the wrong one.
 
-V(prefix) = log p(gold answer | prefix + the task's answer cue) − log p(the wrong answer | the same), in nats (method.md, 5). What
-counts is where V falls for good, not its sign: at the prompt's end it is often below 0 already, and inside a number it means
-nothing. So it is taken at the ends of steps first; then, in the steps over which it falls, at the ends of numbers, names,
+V(prefix) = log p(gold answer | prefix + the task's answer cue) − log p(the wrong answer | the same), in nats (method.md, 5).
+What counts is where V falls for good, not its sign: at the prompt's end it is often below 0 already, and inside a number it
+means nothing. So it is taken at the ends of steps first; then, in the steps over which it falls, at the ends of numbers, names,
 operators and clauses, and of words where the model wavered.
 """
 
@@ -13,13 +13,13 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ..prompt.spans import shared_length
-from ..records import TrajectoryPoint
-from .response.read import Response
-from .response.retokenise import continue_with
-from .response.written import Unit
-from .trial.branches import Branch, Branches
-from .workbench import Workbench
+from ...prompt.spans import shared_length
+from ...records import TrajectoryPoint
+from ..response.read import Response
+from ..response.retokenise import continue_with
+from ..trial.branches import Branch, Branches
+from ..workbench import Workbench
+from .written import Unit
 
 #: What announces an answer where neither the task's profile nor its markers do.
 GENERIC_CUE = "Therefore, the final answer is"

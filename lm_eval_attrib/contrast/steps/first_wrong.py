@@ -9,22 +9,22 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from ..prompt.profiles import field_texts
-from ..prompt.spans import shared_length
-from ..records import Contrast, Failure, NoPair, StepEvidence, TriedAlternative
-from .response.answer_forms import as_amount, nearest_form, same_value
-from .response.answer_place import answer_place
-from .response.final_answer import NUMBER
-from .response.gold import gold_answers
-from .response.read import Response, read_response
-from .response.retokenise import added, continue_with
-from .response.written import Unit, step_ends, written_units
+from ...prompt.profiles import field_texts
+from ...prompt.spans import shared_length
+from ...records import Contrast, Failure, NoPair, StepEvidence, TriedAlternative
+from ..response.answer_forms import as_amount, nearest_form, same_value
+from ..response.answer_place import answer_place
+from ..response.final_answer import NUMBER
+from ..response.gold import gold_answers
+from ..response.read import Response, read_response
+from ..response.retokenise import added, continue_with
+from ..trial.branches import Branch, Branches
+from ..trial.fisher import fisher_greater
+from ..trial.greedy import Continuer
+from ..trial.judging import ResponseJudge
+from ..workbench import Workbench
 from .trajectory import Announcement, Step, Tracker, announcement
-from .trial.branches import Branch, Branches
-from .trial.fisher import fisher_greater
-from .trial.greedy import Continuer
-from .trial.judging import ResponseJudge
-from .workbench import Workbench
+from .written import Unit, step_ends, written_units
 
 #: A response with fewer units before its answer is the answer, not a chain of thought.
 _CHAIN = 6
@@ -32,7 +32,7 @@ _CHAIN = 6
 _LEAST_FALL, _LEAST_SHARE = 1.2, 0.1
 #: Steps tried, places in each, alternatives at a place: the model's own within so many nats of the token it took; then, for a
 #: number, so many numbers of the reference solution. No step has more alternatives than the last.
-_STEPS, _PLACES, _ALTERNATIVES, _NEAR, _NUMBERS, _EACH = 3, 2, 2, 7.0, 2, 5
+_STEPS, _PLACES, _ALTERNATIVES, _NEAR, _NUMBERS, _EACH = 3, 2, 2, 7.0, 2, 7
 #: Tokens kept at each place.
 _KEPT = 12
 #: Continuations drawn from each side of a step, fewer than which tell nothing, and the p below which they differ.
@@ -41,7 +41,7 @@ _DRAWN, _FEWEST, _SIGNIFICANT = 8, 4, 0.05
 
 @dataclass(frozen=True)
 class Chain:
-    """A response with its answer set apart: what is written before response token ``stop``, and how right and wrong are told."""
+    """A response with its answer set apart: what stands before response token ``stop``, and how right is told from wrong."""
 
     failure: Failure
     bench: Workbench
@@ -187,7 +187,9 @@ def plan(chain: Chain, tracker: Tracker) -> list[tuple[Step, Branch]]:
     planned: list[tuple[Step, Branch]] = []
     for step in suspects(chain, tracker.steps(ends)):
         inner = tracker.within(step, chain.units, tracker.best_after(step, ends))[:_PLACES]
-        found = [branch for one in inner for branch in alternatives(chain, one, tracker.branches)]
+        # A whole step may be the wrong one to take: what else could have begun there is tried too ("Finally" for "Next").
+        places = [Step(step.first, step.first + 1, step.fall), *inner]
+        found = [branch for one in places for branch in alternatives(chain, one, tracker.branches)]
         planned += [(step, branch) for branch in dict.fromkeys(found)][:_EACH]
     written = _first_written(chain)
     if written is not None and not any(step.first <= written.first < step.stop for step, _ in planned):
@@ -216,7 +218,7 @@ def _writes_a_value(chain: Chain, step: Step) -> bool:
 
 
 def _first_written(chain: Chain) -> Step | None:
-    """Where the wrong answer's value is first written: of a decision made before the response began, it is all there is to see."""
+    """Where the wrong answer's value is first written: all there is to see of a decision made before the response began."""
     unit = next((one for one in chain.units if same_value(one.text, chain.given)), None)
     return None if unit is None else Step(unit.first, unit.stop, 0.0)
 

@@ -10,15 +10,15 @@ from typing import Any
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
-from ..errors import ArgumentError, ModelError
-from ..prompt.spans import token_text
-from ..records import Failure
-from .response.ending import generation_limits
-from .response.retokenise import added, continue_with
-from .trial.greedy import Continuer
-from .trial.judging import ResponseJudge
-from .trial.scorer import Scorer
-from .workbench import Workbench
+from ...errors import ArgumentError, ModelError
+from ...prompt.spans import token_text
+from ...records import Failure
+from ..response.ending import generation_limits
+from ..response.retokenise import added, continue_with
+from ..trial.greedy import Continuer
+from ..trial.judging import ResponseJudge
+from ..trial.scorer import Scorer
+from ..workbench import Workbench
 
 logger = logging.getLogger(__name__)
 

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
-from .read import Response
+from ..response.read import Response
 
 Kind = Literal["number", "name", "operator", "word", "end"]
 
@@ -64,7 +64,7 @@ def written_units(response: Response, stop: int) -> list[Unit]:
 def step_ends(response: Response, stop: int) -> list[int]:
     """For each step that ends before response token ``stop``, the number of response tokens up to its end; at last ``stop``.
 
-    ``"So 3 + 4 = 7. Therefore:\\n\\[ 7 - 2 = 5 \\]\\n\\nThus …"`` has a step to "7.", one to the empty line, and one to ``stop``.
+    ``"So 3 + 4 = 7. Therefore:\\n\\[ 7 - 2 = 5 \\]\\n\\nThus …"`` has a step to "7.", one to the empty line, one to ``stop``.
     """
     spans = response.tokens.spans
     ends: list[int] = []
