@@ -86,7 +86,8 @@ ADVICE: dict[str, str] = {
     "no pair": "No strategy found two tokens to tell apart. attrib_contrast names others; a person can give pairs too.",
     "no answer": "There is no answer that could be wrong; the reason says how the response ended. The evaluation’s limits, "
     "stop sequences and filters decide it.",
-    "artefact": "One change proves that it is not the model’s; the ledger says which. attrib_explain_artefacts explains it too.",
+    "artefact": "One change proves that it is not the model’s: the ledger says which. attrib_explain_artefacts "
+    "explains it too.",
     "not sampled": "Only a seeded sample of a task’s failures is explained. attrib_limit sets how many.",
     "error": "Something went wrong while explaining it; the score is not touched. The same command again tries once more.",
     "right since": "The same run, evaluated again, answered it rightly: what is shown here is how it failed before.",

@@ -299,7 +299,7 @@ def test_choices_that_begin_alike_are_compared_as_wholes(tmp_path: Path) -> None
     assert whole.contrast is not None
     assert whole.figures is not None
     pair = replace(whole.contrast, contrast_id=4711, objective="sequence", target_ids=(4711, 5), contrast_ids=(4711,))
-    alike = replace(whole, contrast=pair, figures=replace(whole.figures, target=" oak", contrast=" oak"))
+    alike = replace(whole, contrast=pair, figures=replace(whole.figures, target=" oak tree", contrast=" oak"))
     with Store.create(tmp_path / "x.duckdb") as store:
         store.begin(run("run-a"))
         store.add_tasks([summary("run-a", "planted_choice", 1)])
@@ -311,8 +311,8 @@ def test_choices_that_begin_alike_are_compared_as_wholes(tmp_path: Path) -> None
     [task] = (tmp_path / "site").rglob("tasks/*.html")
     text = page.read_text(encoding="utf-8")
     assert "Whole continuations are compared" in text
-    assert '<span class="tok wrong' not in text
-    assert '<span class="tok right' not in text
+    assert '<span class="tok wrong">␣oak tree</span>' in text
+    assert '<span class="tok right">␣oak</span>' in text
     assert "The two tokens" not in text
     assert "whole continuations" in task.read_text(encoding="utf-8")
     assert '<span class="tok' not in task.read_text(encoding="utf-8")
