@@ -30,13 +30,8 @@ def test_every_argument_is_described_with_its_default() -> None:
     for name, field in Settings.model_fields.items():
         said = rows[f"attrib_{name}"].strip().strip("`")
         default = field.get_default()
-        words = {
-            ("on",): "on",
-            True: "on",
-            False: "off",
-            None: {"limit": "all", "batch_size": "auto"}.get(name, "none"),
-            (): "none",
-        }
+        nothing = {"limit": "all", "batch_size": "auto"}.get(name, "none")
+        words = {("on",): "on", True: "on", False: "off", None: nothing, (): "none"}
         if name in ("contrast", "target"):
             assert said == "the profile's"
         else:
