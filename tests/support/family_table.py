@@ -43,7 +43,8 @@ def table(findings: Iterable[Finding]) -> str:
     total = ", ".join(f"{counts[kind]} {says}" for kind, says in SAYS.items() if counts[kind])
     rows = [f"| {one.model_type} | {one.name} | {SAYS[one.kind]} | {_reason(one)} |" for one in found]
     head = ["| model type | class | | |", "| --- | --- | --- | --- |"]
-    return "\n".join([f"transformers {transformers.__version__}: {len(found)} classes, {total}.", "", *head, *rows])
+    first = f"transformers {transformers.__version__}: {len(found)} of {len(model_types())} classes gone through, {total}."
+    return "\n".join([first, "", *head, *rows])
 
 
 def listed() -> dict[str, str]:
