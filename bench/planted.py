@@ -79,6 +79,8 @@ class Case:
     special: list[int]
     label: str | None
     pattern: str | None
+    #: Whether the pair is too close to call, so that it has no label.
+    close: bool
     #: Whether the wrong answer is the one the planted cause leads to.
     as_planted: bool
 
@@ -104,7 +106,7 @@ def cases(database: Path, tokenizer: Any) -> list[Case]:
     """Every failure of the database that has a pair."""
     with Store.open(database) as store:
         table = store.sql(
-            "SELECT task, doc, label, pattern, input_ids, target_id, contrast_id, target "
+            "SELECT task, doc, label, pattern, label_reason, input_ids, target_id, contrast_id, target "
             "FROM failures JOIN contrasts USING (failure_id) WHERE status = 'attributed' ORDER BY task, doc_id"
         ).to_pylist()
     found = []
@@ -123,6 +125,7 @@ def cases(database: Path, tokenizer: Any) -> list[Case]:
                 special=[i for i, token in enumerate(ids) if token in special],
                 label=row["label"],
                 pattern=row["pattern"],
+                close="too close" in row["label_reason"],
                 as_planted=row["target"].strip() == doc["shortcut"],
             )
         )
@@ -207,14 +210,19 @@ PATTERNS = {"misleading": "OIT", "both": "OIT", "neglected": "URT"}
 
 
 def labels(found: Sequence[Case]) -> dict[str, Any]:
-    """Confusion matrix of labels and patterns against causes, and how many of each cause's are as expected."""
+    """Confusion matrix of labels and patterns against causes, and how many of each cause's are as expected.
+
+    Pairs that are too close to call stand in the matrix, and are neither right nor wrong.
+    """
     confusion: dict[str, Counter[str]] = {}
     right: dict[str, list[bool]] = {}
     patterned: dict[str, list[bool]] = {}
     for case in found:
         if not case.as_planted:
             continue
-        confusion.setdefault(case.cause, Counter())[verdict(case)] += 1
+        confusion.setdefault(case.cause, Counter())["too close" if case.close else verdict(case)] += 1
+        if case.close:
+            continue
         right.setdefault(case.cause, []).append(case.label == LABELS[case.cause])
         if case.cause in PATTERNS:
             patterned.setdefault(case.cause, []).append(PATTERNS[case.cause] in (case.pattern or ""))

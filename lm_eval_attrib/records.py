@@ -21,6 +21,7 @@ from .columns import EdgeTable as EdgeTable
 from .columns import NodeTable as NodeTable
 from .columns import TokenTable as TokenTable
 from .columns import UnitTable as UnitTable
+from .runs import Explained as Explained
 from .runs import JudgedDocument as JudgedDocument
 from .runs import Run as Run
 from .runs import TaskSummary as TaskSummary
@@ -306,15 +307,6 @@ class Explanation:
     #: The release of this package that explained.
     version: str = ""
     #: What the search for a pair was allowed to spend. A larger budget tries again what has no pair.
-    budget: Mapping[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Explained:
-    """What is stored under an explanation_id: its outcome, and what was spent on it."""
-
-    status: str
-    reason: str = ""
     budget: Mapping[str, Any] = field(default_factory=dict)
 
 

@@ -61,3 +61,12 @@ class JudgedDocument:
     value: float | None
     right: bool | None
     response: str | None = None
+
+
+@dataclass(frozen=True)
+class Explained:
+    """What is stored under an explanation_id: its outcome, and what was spent on it."""
+
+    status: str
+    reason: str = ""
+    budget: Mapping[str, Any] = field(default_factory=dict)

@@ -14,7 +14,7 @@ from ..charges import Artefact, LedgerRow
 from .again import answer_ahead
 from .budget import FAILURES, Allowance
 from .case import Case, Key
-from .kind import Change, Kind, Proof, Survey
+from .kind import Kind, Proof, Proposal, Survey
 from .ledger import Tally, gains
 from .onward import BATCH
 from .tools import Tools
@@ -87,7 +87,7 @@ class Examination:
             tally.seconds += time.monotonic() - started
             self._settle(kind, tally)
 
-    def _proposals(self, kind: Kind, cases: Sequence[Case], survey: Survey) -> list[tuple[Case, Change]]:
+    def _proposals(self, kind: Kind, cases: Sequence[Case], survey: Survey) -> list[tuple[Case, Proposal]]:
         found = []
         for case in cases:
             try:
@@ -100,7 +100,9 @@ class Examination:
                 found.append((case, change))
         return found
 
-    def _failures(self, kind: Kind, proposals: Sequence[tuple[Case, Change]], tally: Tally) -> Iterator[tuple[Case, Artefact]]:
+    def _failures(
+        self, kind: Kind, proposals: Sequence[tuple[Case, Proposal]], tally: Tally
+    ) -> Iterator[tuple[Case, Artefact]]:
         again = [(case, change) for case, change in proposals if self._known(kind, case) is not None]
         for case, _ in again:
             yield case, self._keep(case, self._known(kind, case), tally)
@@ -131,7 +133,7 @@ class Examination:
             tally.remedies[tried.remedy] += 1
         return tried
 
-    def _announce(self, kind: Kind, proposals: Sequence[tuple[Case, Change]]) -> None:
+    def _announce(self, kind: Kind, proposals: Sequence[tuple[Case, Proposal]]) -> None:
         most = sum(change.forwards for _, change in proposals)
         if most:
             left = max(self.budget.forwards - self.budget.spent, 0)
@@ -141,8 +143,8 @@ class Examination:
             )
 
     def _proved(
-        self, kind: Kind, proposals: Sequence[tuple[Case, Change]], share: float
-    ) -> Iterator[tuple[Case, Change, Proof, float]]:
+        self, kind: Kind, proposals: Sequence[tuple[Case, Proposal]], share: float
+    ) -> Iterator[tuple[Case, Proposal, Proof, float]]:
         """Each proposal with its proof: what is free first, then in seeded order while the budget lasts."""
         free = [one for one in proposals if not one[1].forwards]
         dear = self._shuffled([one for one in proposals if one[1].forwards], kind.name)
@@ -159,7 +161,7 @@ class Examination:
                 self.budget.take(proof.forwards)
                 yield case, change, proof, shared + time.monotonic() - started
 
-    def _ahead(self, kind: Kind, batch: Sequence[tuple[Case, Change]]) -> None:
+    def _ahead(self, kind: Kind, batch: Sequence[tuple[Case, Proposal]]) -> None:
         """What the model has to do for a batch, done at once; what fails here is tried again one by one."""
         try:
             if kind.cost == "continued" and self.tools.onward is not None:
@@ -169,7 +171,7 @@ class Examination:
         except Exception:
             log.debug("%s: a batch of %d failed", kind.name, len(batch), exc_info=True)
 
-    def _prove(self, kind: Kind, case: Case, change: Change) -> Proof:
+    def _prove(self, kind: Kind, case: Case, change: Proposal) -> Proof:
         try:
             return kind.prove(case, change, self.tools)
         except Exception as error:

@@ -14,7 +14,7 @@ Cost = Literal["nothing", "continued", "answered"]
 
 
 @dataclass(frozen=True)
-class Change:
+class Proposal:
     """One change to one document's answer.
 
     Attributes:
@@ -81,10 +81,10 @@ class Kind(Protocol):
         """Look over all documents of a task. Called once a task in every process, also where there is nothing to see."""
         ...
 
-    def propose(self, case: Case, tools: Tools, survey: Survey) -> Change | None:
+    def propose(self, case: Case, tools: Tools, survey: Survey) -> Proposal | None:
         """The change to try on a document, right or wrong; None where this kind cannot be at fault."""
         ...
 
-    def prove(self, case: Case, change: Change, tools: Tools) -> Proof:
+    def prove(self, case: Case, change: Proposal, tools: Tools) -> Proof:
         """Have the task's own metric score the document again with only ``change``."""
         ...

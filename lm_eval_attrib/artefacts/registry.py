@@ -13,11 +13,12 @@ from .kinds.length import Length
 from .kinds.shots import Shots
 from .kinds.stopped import Stopped
 from .kinds.template import Template
-from .kinds.thinking import Thinking
+from .kinds.thinking import ThinkingPart
 from .kinds.truncated import Truncated
 
 KINDS: dict[str, Kind] = {
-    one.name: one for one in (Extraction(), Length(), Gold(), Thinking(), CutOff(), Stopped(), Truncated(), Template(), Shots())
+    one.name: one
+    for one in (Extraction(), Length(), Gold(), ThinkingPart(), CutOff(), Stopped(), Truncated(), Template(), Shots())
 }
 #: Tried only when named: they answer documents again without a sign that something is wrong.
 NAMED_ONLY = ("shots",)

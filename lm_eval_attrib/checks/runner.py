@@ -40,9 +40,9 @@ class Verification:
     pattern: str | None
     label_reason: str
     trust: Trust
-    rows: int = 0
+    rows: float = 0.0
     #: Rows that the deletion curves took on top, when they were asked for.
-    curve_rows: int = 0
+    curve_rows: float = 0.0
     #: Normalised area between the deletion curves (:attr:`~.lrp.faithfulness.DeletionCurves.area`).
     area: float | None = None
 

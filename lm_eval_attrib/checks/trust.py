@@ -1,4 +1,4 @@
-"""Is this explanation to be trusted: the probability that one of its three top words is causal, and one sentence."""
+"""Is this explanation to be trusted: how probable it is that one of its three top words is causal, and one sentence."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from ..terms import MASK_TOP, delta_text
 
 #: Weights of the parts: what an experiment showed counts as much as the two figures about the attribution itself together.
 EFFECT, COMPLETENESS, AGREEMENT = 0.5, 0.25, 0.25
-#: The calibration: log-odds that one of the three top words is causal, by the score. Fitted by ``bench/wild.py --calibrate`` on
-#: planted cases of two tasks, and tried on two others and on another model (docs/labels.md).
+#: Log-odds that one of the three top words is causal, by the score. Set by hand, so that scores of 0.7 and 0.4 are 0.9 and 0.6:
+#: no fit stands behind them yet. ``bench/trust.py`` fits both on planted cases and tries them on others.
 INTERCEPT, SLOPE = -2.0, 6.0
 #: Least probability of each level.
 HIGH, MEDIUM = 0.9, 0.6

@@ -71,7 +71,7 @@ class Buffer:
             if failure.continuations:
                 found["continuations"] = continuation_columns(failure)
             if artefacts:
-                found["artefacts"] = artefact_columns(artefacts)
+                found["tried"] = artefact_columns(artefacts)
             return found
 
         self._append(failure, status, rows)

@@ -38,7 +38,7 @@ LAYOUT: dict[str, dict[str, pa.DataType]] = {
         "prior": _DOUBLE,
         "chosen_under": pa.list_(_TEXT),
     },
-    "artefacts": {
+    "tried": {
         "place": _INT,
         "kind": _TEXT,
         "change": _TEXT,
@@ -189,7 +189,7 @@ LAYOUT: dict[str, dict[str, pa.DataType]] = {
     },
 }
 #: Tables with rows of a failure itself.
-OWN = ("continuations", "artefacts")
+OWN = ("continuations", "tried")
 
 _DOCUMENT_TYPES = {"int": _LONG, "float | None": _DOUBLE, "bool | None": _FLAG}
 #: The columns of ``documents``, which has no rows a failure.

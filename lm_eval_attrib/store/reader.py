@@ -24,6 +24,8 @@ _NAMED = 5
 ORDER = {
     "contrasts": "position",
     "continuations": "choice",
+    "artefacts": "verdict, kind",
+    "tried": "place",
     "choices": "choice",
     "margin_terms": "term",
     "margin_tokens": "term, position",
@@ -44,7 +46,7 @@ ORDER = {
 }
 
 
-_TRIED = """SELECT f.failure_id, t.* EXCLUDE (key, place) FROM base.artefacts AS t JOIN base.failures AS f USING (key)
+_TRIED = """SELECT f.failure_id, t.* EXCLUDE (key, place) FROM base.tried AS t JOIN base.failures AS f USING (key)
     WHERE f.run_id = $run ORDER BY f.failure_id, t.place"""
 
 

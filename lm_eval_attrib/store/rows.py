@@ -35,7 +35,7 @@ def rows_of(explanation: Explanation) -> dict[str, Columns]:
     if explanation.failure.continuations:
         found["continuations"] = continuation_columns(explanation.failure)
     if explanation.artefacts:
-        found["artefacts"] = artefact_columns(explanation.artefacts)
+        found["tried"] = artefact_columns(explanation.artefacts)
     if explanation.contrast is not None:
         found["contrasts"] = contrast_columns(explanation.contrast, explanation)
         if explanation.contrast.terms:
@@ -106,7 +106,7 @@ def content_id(explanation: Explanation) -> str:
 
 def artefact_columns(artefacts: Sequence[Artefact]) -> dict[str, list[Any]]:
     """The changes tried on a failure, in their order."""
-    found = {name: [getattr(one, name) for one in artefacts] for name in LAYOUT["artefacts"] if name != "place"}
+    found = {name: [getattr(one, name) for one in artefacts] for name in LAYOUT["tried"] if name != "place"}
     return {"place": list(range(len(artefacts))), **found}
 
 

@@ -8,7 +8,8 @@
 --
 -- Versions, newest first (the number is VERSION in database.py, which writes it into base.schema_version):
 --   3  explanations are kept by content and shared by runs; documents, choices, kind, decides, seconds by stage, comments;
---      the margin of choices, and the texts that make it up; steps with their trajectory and trials, hops
+--      the margin of choices, and the texts that make it up; steps with their trajectory and trials, hops;
+--      changes tried on failures, charges, the ledger of a task
 --   2  accepted: generated responses that are right
 --   1  the first
 
@@ -88,7 +89,7 @@ CREATE TABLE base.failures (
 );
 
 -- Changes tried on a failure, to see whether it is the model's at all, in their order.
-CREATE TABLE base.artefacts (
+CREATE TABLE base.tried (
     key BIGINT NOT NULL,
     place INTEGER NOT NULL,
     kind VARCHAR NOT NULL,
@@ -399,8 +400,11 @@ SELECT f.failure_id, t.* EXCLUDE (key) FROM base.continuations AS t JOIN base.fa
 -- What was proved to have cost a failure that is not the model, and doubtful gold answers.
 CREATE VIEW artefacts AS
 SELECT f.failure_id, t.kind, t.change, t.verdict, t.proof, t.remedy, t.forwards AS cost, t.seconds
-FROM base.artefacts AS t JOIN base.failures AS f ON t.key = f.key
+FROM base.tried AS t JOIN base.failures AS f ON t.key = f.key
 WHERE t.verdict IN ('proved', 'suspect');
+
+CREATE VIEW tried AS
+SELECT f.failure_id, t.* EXCLUDE (key) FROM base.tried AS t JOIN base.failures AS f ON t.key = f.key;
 
 CREATE VIEW ledger AS SELECT * EXCLUDE (place) FROM base.ledger;
 

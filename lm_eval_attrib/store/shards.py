@@ -112,7 +112,7 @@ class ShardWriter(Sink):
     def tried(self, run_id: str) -> dict[str, list[Artefact]]:
         """failure_id → the changes that were tried on it, of the last flush that has any (see :meth:`Sink.tried`)."""
         mine, found = self.known(run_id), dict[str, list[Artefact]]()
-        for path in _files(self.path, "artefacts"):
+        for path in _files(self.path, "tried"):
             flush: dict[str, list[Artefact]] = {}
             for row in sorted(_read(path).to_pylist(), key=lambda row: row["place"]):
                 name = row.pop("failure_id")

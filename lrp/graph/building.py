@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ..mixers.edges import Band, BlockEdges, Packed
-from ..mixers.mixing import EdgeSource, Mixing, banded_parts, by_shift, combs, cut_at, on_comb
+from ..mixers.mixing import EdgeSource, Mixing, banded_parts, by_shift, combs, on_comb, without_paths_through
 from ..mixers.observer import BlockObserver
 from ..sweep.sweep import relevance_of
 from ..sweep.visitor import Pulled
@@ -163,7 +163,7 @@ class Builder:
         if not seen.reach or self.learnt.passes_by.get(block) is False:
             return []
         found = []
-        with cut_at([tensor for call in seen.calls for tensor in call.entering]):
+        with without_paths_through([tensor for call in seen.calls for tensor in call.entering]):
             for comb in combs(x.shape[1], seen.reach + 1, x.device):
                 (pull,) = torch.autograd.grad(y, x, on_comb(pulled.at_output, comb), retain_graph=True)
                 found.append(relevance_of(x, pull))

@@ -30,9 +30,9 @@ class _Columns:
     added: Tensor
     inside: Tensor
 
-    def bias(self, queries: int) -> Tensor:
-        """[variants, 1, queries, keys], written out."""
-        outside = 1 - self.inside[:, :queries]
+    def bias(self, start: int, queries: int) -> Tensor:
+        """[variants, 1, queries, keys] for the queries from position ``start`` on, written out."""
+        outside = 1 - self.inside[:, start : start + queries]
         return (self.hidden[:, None] + outside[:, :, None] * self.added[:, None])[:, None]
 
     def within(self, query: Tensor, key: Tensor, value: Tensor, scale: float) -> tuple[Tensor, Tensor, Tensor]:
@@ -53,9 +53,10 @@ class _Columns:
 class AttentionSites(TorchFunctionMode):
     """Adds to attention scores, and multiplies attention outputs, inside the decoder blocks."""
 
-    def __init__(self, variants: Sequence[Variant], *, masked: bool) -> None:
+    def __init__(self, variants: Sequence[Variant], *, masked: bool, start: int = 0) -> None:
         super().__init__()
         self.variants = variants
+        self.start = start
         self.masked = masked and any(variant.masked for variant in variants)
         self.shifted = any(variant.shifted and variant.shift for variant in variants)
         self.heads = {block for variant in variants for block, _, _ in variant.heads}
@@ -144,7 +145,7 @@ class AttentionSites(TorchFunctionMode):
     def _softmax(self, func: Callable[..., Tensor], scores: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         queries, keys = scores.shape[-2:]
         # One key more than queries: a learned sink, to which no token position belongs.
-        if scores.dim() != 4 or scores.shape[0] != len(self.variants) or keys - queries not in (0, 1):
+        if scores.dim() != 4 or scores.shape[0] != len(self.variants) or keys - queries - self.start not in (0, 1):
             return func(scores, *args, **kwargs)
         self.met.add(self._block(scores))
         changed = scores + self._bias(queries, keys, scores) if self.scores else scores
@@ -176,7 +177,7 @@ class AttentionSites(TorchFunctionMode):
         columns = self._columns(keys, like)
         index = (queries, id(columns))
         if index not in self.biases:
-            self.biases[index] = columns.bias(queries)
+            self.biases[index] = columns.bias(self.start, queries)
         return self.biases[index]
 
     def _without_heads(self, output: Tensor) -> Tensor:
@@ -189,7 +190,7 @@ class AttentionSites(TorchFunctionMode):
                 if block == self.block:
                     if not 0 <= head < output.shape[1]:
                         raise ArgumentError(f"block {block} has heads 0 to {output.shape[1] - 1}, no head {head}")
-                    keep[row, head, slice(None) if position is None else position] = 0.0
+                    keep[row, head, slice(None) if position is None else position - self.start] = 0.0
         return output * keep.to(output.device)
 
 

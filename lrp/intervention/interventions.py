@@ -33,14 +33,17 @@ def intervene(
     *,
     masking: Masking = "attention",
     left_out: Sequence[int] = (),
+    start: int = 0,
 ) -> Iterator[None]:
     """While entered, row v of every batch that ``model`` computes is run under ``variants[v]``.
 
     Args:
-        model: a decoder-only Hugging Face model; batches must have ``len(variants)`` rows without padding or cache.
+        model: a decoder-only Hugging Face model; batches must have ``len(variants)`` rows without padding.
         blocks: its decoder blocks, first to last.
         masking: how ``Variant.masked`` is done, see :data:`Masking`.
         left_out: positions that the mean of an ablated hidden state leaves out: special tokens, whose states are sinks.
+        start: position of a batch's first column; what stands before it is in the model's cache. Only interventions on
+            attention can then act (:func:`~.suffix.first_changed`).
 
     Raises:
         ArgumentError: a head that the model has not; an unknown masking.
@@ -49,7 +52,7 @@ def intervene(
     if masking not in MASKINGS:
         raise ArgumentError(f"unknown masking {masking!r}; known are {', '.join(MASKINGS)}")
     by_attention = masking == "attention"
-    sites = AttentionSites(variants, masked=by_attention)
+    sites = AttentionSites(variants, masked=by_attention, start=start)
     replaced = not by_attention and any(variant.masked for variant in variants)
     mean = mean_embedding(_embedding(model)) if replaced else None  # before any hook is on the embedding
     with ExitStack() as stack:

@@ -126,7 +126,7 @@ def banded_parts(tensors: Sequence[Tensor], x: Tensor, width: int) -> list[list[
     return [along(on_comb(x.detach(), comb)) for comb in combs(x.shape[1], width, x.device)]
 
 
-def cut_at(tensors: Sequence[Tensor]) -> ExitStack:
+def without_paths_through(tensors: Sequence[Tensor]) -> ExitStack:
     """A context in which no gradient passes back through ``tensors``."""
     stack = ExitStack()
     for tensor in tensors:

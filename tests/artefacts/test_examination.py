@@ -11,7 +11,7 @@ from artefact_cases import FakeTask, chosen, generated
 from lm_eval_attrib.artefacts.budget import Allowance, evaluation_forwards
 from lm_eval_attrib.artefacts.case import Case
 from lm_eval_attrib.artefacts.examination import Examination
-from lm_eval_attrib.artefacts.kind import Change, Cost, Proof, Survey
+from lm_eval_attrib.artefacts.kind import Cost, Proof, Proposal, Survey
 from lm_eval_attrib.artefacts.registry import KINDS, chosen_kinds
 from lm_eval_attrib.artefacts.tools import Tools
 
@@ -31,10 +31,10 @@ class Pretended:
     def survey(self, cases: Sequence[Case], tools: Tools) -> Survey:
         return Survey()
 
-    def propose(self, case: Case, tools: Tools, survey: Survey) -> Change | None:
-        return Change("a change", "a remedy", self.forwards)
+    def propose(self, case: Case, tools: Tools, survey: Survey) -> Proposal | None:
+        return Proposal("a change", "a remedy", self.forwards)
 
-    def prove(self, case: Case, change: Change, tools: Tools) -> Proof:
+    def prove(self, case: Case, change: Proposal, tools: Tools) -> Proof:
         self.asked.append(case.document.doc_id)
         if self.raises:
             raise RuntimeError("out of paper")

@@ -9,7 +9,7 @@ from lm_eval_attrib.artefacts.kind import Kind, Proof
 from lm_eval_attrib.artefacts.kinds.extraction import Extraction
 from lm_eval_attrib.artefacts.kinds.gold import Gold
 from lm_eval_attrib.artefacts.kinds.length import Length
-from lm_eval_attrib.artefacts.kinds.thinking import Thinking
+from lm_eval_attrib.artefacts.kinds.thinking import ThinkingPart
 from lm_eval_attrib.artefacts.tools import Tools
 
 TEXTS = ["a", "bb", "ccc", "dddd"]
@@ -85,9 +85,9 @@ def test_of_a_worked_solution_the_answer_counts() -> None:
 
 def test_a_thinking_part_that_was_scored_with_the_answer_is_stripped() -> None:
     case = generated("<think>\n#### 17?\n</think>\n#### 18", "18")
-    assert proved(Thinking(), case)
-    assert not proved(Thinking(), generated("<think>\n#### 18?\n</think>\n#### 17", "18"))
-    assert tried(Thinking(), generated("#### 17", "18")) is None
+    assert proved(ThinkingPart(), case)
+    assert not proved(ThinkingPart(), generated("<think>\n#### 18?\n</think>\n#### 17", "18"))
+    assert tried(ThinkingPart(), generated("#### 17", "18")) is None
 
 
 # --- length --------------------------------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from artefact_cases import FakeTask, generated
 from lm_eval_attrib.artefacts.case import Case
 from lm_eval_attrib.artefacts.kinds.cut_off import CutOff
 from lm_eval_attrib.artefacts.kinds.stopped import Stopped
-from lm_eval_attrib.artefacts.kinds.thinking import Thinking
+from lm_eval_attrib.artefacts.kinds.thinking import ThinkingPart
 from lm_eval_attrib.artefacts.onward import Onward, cut_at, dropped_stop
 from lm_eval_attrib.artefacts.tools import Tools
 from lm_eval_attrib.prompt.profiles import TaskProfile
@@ -146,14 +146,14 @@ def test_a_response_that_ended_by_itself_is_left_alone(tokenizer: Any) -> None:
     case = case_of("It is 1", "18", until=["."])
     assert nothing_proposed(Stopped(), case, tools)
     assert nothing_proposed(CutOff(), case, tools)
-    assert nothing_proposed(Thinking(), case_of("<think> it", "18", number=1), tools)
+    assert nothing_proposed(ThinkingPart(), case_of("<think> it", "18", number=1), tools)
 
 
 @pytest.mark.parametrize("tools", ["<think>hm, 9</think>It is 18"], indirect=True)
 def test_a_response_is_continued_once_for_all_kinds(tools: Tools) -> None:
     profile = TaskProfile(thinking=("<think>", "</think>"))
     case = case_of("<think>hm", "18", limit=9, profile=profile)
-    assert right(Thinking(), case, tools)
+    assert right(ThinkingPart(), case, tools)
     written = model_of(tools).written
     assert right(CutOff(), case, tools) is not None
     assert model_of(tools).calls == 1
@@ -171,8 +171,8 @@ def test_a_thinking_part_that_never_ends_is_closed(tokenizer: Any) -> None:
 
     tools = Tools(encoder=Ids(tokenizer), tokenizer=tokenizer)
     tools.onward = Onward(Endless(tokenizer, ""), tokenizer, tools)
-    assert right(Thinking(), case_of("<think>hm", "18", limit=9), tools)
-    assert right(Thinking(), case_of("<think>hm", "17", limit=9, number=1), tools) is False
+    assert right(ThinkingPart(), case_of("<think>hm", "18", limit=9), tools)
+    assert right(ThinkingPart(), case_of("<think>hm", "17", limit=9, number=1), tools) is False
 
 
 def test_continuations_together_are_those_one_by_one(model: Any, tokenizer: Any) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from families import FAMILIES, REFUSED
+from families import FAMILIES, HYBRIDS
 
 from lm_eval_attrib.contrast.trial.branches import Branch, Branches
 from lm_eval_attrib.contrast.trial.greedy import Continuer
@@ -25,7 +25,7 @@ def never(row: Any) -> bool:
 
 
 def made(name: str = "llama", keep: int = 2) -> tuple[Any, Branches]:
-    model = (FAMILIES | REFUSED)[name].build()
+    model = (FAMILIES | HYBRIDS)[name].build()
     return model, Branches(Continuer(model, PROMPT, RESPONSE, keep=keep))
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 from accelerate import disk_offload
-from families import FAMILIES, REFUSED
+from families import FAMILIES, HYBRIDS
 
 from lm_eval_attrib.contrast.trial.greedy import Continuer
 from lm_eval_attrib.contrast.trial.scorer import Scorer
@@ -36,7 +36,7 @@ OTHERS = [pytest.param(name, marks=pytest.mark.slow) for name in (*FAMILIES, "qw
 
 @pytest.mark.parametrize("name", [*QUICK, *OTHERS])
 def test_rows_are_what_plain_greedy_decoding_gives(name: str) -> None:
-    model = (FAMILIES | REFUSED)[name].build()
+    model = (FAMILIES | HYBRIDS)[name].build()
     continuer = Continuer(model, PROMPT, RESPONSE, keep=4)
     assert len(continuer.ranked) == len(RESPONSE) + 1
     for place in (0, 3, len(RESPONSE)):

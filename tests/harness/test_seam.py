@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import logging
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +65,9 @@ def test_samples_of_an_evaluation_elsewhere(tiny: Path, manager: TaskManager, pi
     assert {(f.task, f.doc_id) for f in elsewhere} == set(here)
     for failure in elsewhere:
         other = here[failure.task, failure.doc_id]
-        assert failure.continuations == other.continuations
+        # What a choice's own text is the samples do not say where contexts differ.
+        known, seen = ([replace(one, choice="", chosen_under=()) for one in each.continuations] for each in (failure, other))
+        assert known == seen
         assert (failure.chosen, failure.correct, failure.prompt) == (other.chosen, other.correct, other.prompt)
         assert (failure.metric, failure.value, failure.extracted) == (other.metric, other.value, other.extracted)
         assert failure.run_id != other.run_id

@@ -30,7 +30,7 @@ def test_every_argument_is_described_with_its_default() -> None:
     for name, field in Settings.model_fields.items():
         said = rows[f"attrib_{name}"].strip().strip("`")
         default = field.get_default()
-        words = {True: "on", None: {"limit": "all", "batch_size": "auto"}.get(name, "none"), (): "none"}
+        words = {("on",): "on", True: "on", None: {"limit": "all", "batch_size": "auto"}.get(name, "none"), (): "none"}
         if name in ("contrast", "target"):
             assert said == "the profile's"
         else:

@@ -7,12 +7,10 @@ from functools import cache
 
 import pytest
 import torch
-from families import FAMILIES, REFUSED, exact, tokens
+from families import FAMILIES, exact, tokens
 from lm_eval_attrib.lrp import Attribution, Engine, Pair
 from torch import Tensor, nn
 from transformers import PreTrainedModel
-
-from lm_eval_attrib.errors import ModelError
 
 TARGET, CONTRAST = 5, 9
 SUPPORTED = sorted(FAMILIES)
@@ -184,18 +182,6 @@ def test_nothing_is_left_behind(name: str, memory: str, monkeypatch: pytest.Monk
     assert state_of(model) == before
     with torch.no_grad():
         assert torch.equal(model.eval()(ids, use_cache=False).logits, output)
-
-
-@pytest.mark.parametrize("name", sorted(REFUSED))
-@pytest.mark.parametrize("rule", ["attnlrp", "cplrp"])
-@pytest.mark.filterwarnings("ignore")
-def test_other_mixers_are_refused_by_name(name: str, rule: str) -> None:
-    model = REFUSED[name].build()
-    with pytest.raises(ModelError) as refusal:
-        explain(model, rule=rule)
-    for word in REFUSED[name].refused:
-        assert word in str(refusal.value)
-    assert "rule" in str(refusal.value) or "blocks" in str(refusal.value)
 
 
 @pytest.mark.parametrize("name", ["mixtral", "qwen2_moe", "qwen3_moe", "deepseek_v3", "gpt_oss"])

@@ -14,9 +14,10 @@ from lm_eval_attrib.lrp import Engine, Pair
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
-from lm_eval_attrib.errors import NonFiniteRelevance
+from lm_eval_attrib.errors import NonFiniteRelevance, OutOfMemory
 
 PLANTED = Path(__file__).resolve().parents[2] / "tasks" / "planted"
+PAIR = Pair(tokens(9), target=5, contrast=9)
 RULES = ["attnlrp", "cplrp", "gradient"]
 
 
@@ -88,3 +89,59 @@ def test_weights_that_are_not_finite_are_an_error() -> None:
     Engine(model).decoder.blocks[1].mlp.down_proj.weight.data[0, 0] = float("nan")
     with pytest.raises(NonFiniteRelevance, match=r"decoder block 1.*float32"):
         Engine(model).attribute([Pair(tokens(), 5, 9)])
+
+
+def test_the_difference_of_a_half_precision_models_logits_is_a_float32s() -> None:
+    """bfloat16 rounds each logit of about 20 to an eighth; the difference of two is then a multiple of it, or nothing."""
+    model = FAMILIES["llama"].build(dtype=torch.float32).to(torch.bfloat16)
+    with torch.no_grad():
+        model.lm_head.weight.mul_(8)
+    states: list[torch.Tensor] = []
+    handle = model.lm_head.register_forward_pre_hook(lambda module, args: states.append(args[0]))
+    [found] = Engine(model).attribute([PAIR])
+    handle.remove()
+    last = states[-1].reshape(-1, states[-1].shape[-1])[0].float()
+    rows = model.lm_head.weight[[PAIR.target, PAIR.contrast]].float()
+    expected = float((last @ (rows[0] - rows[1])).detach())
+    assert found.delta_logit == pytest.approx(expected, rel=1e-4)
+    assert found.target_logit - found.contrast_logit == pytest.approx(expected, rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("pair", "field"),
+    [
+        (Pair((3, 4), -1, 5), "target"),
+        (Pair((3, 4), 5, 97), "contrast"),
+        (Pair((3, -2), 5, 6), "input_ids"),
+        (Pair((3, 4), 5, 6, "sequence", (5, 99), (6,)), "target_ids"),
+    ],
+)
+def test_tokens_that_the_model_does_not_have_are_refused(pair: Pair, field: str) -> None:
+    with pytest.raises(ValueError, match=f"{field} holds .* from 0 to 96"):
+        Engine(FAMILIES["llama"].build()).attribute([pair])
+
+
+def test_padded_pairs_and_their_graphs_agree_on_n() -> None:
+    model = FAMILIES["llama"].build()
+    plain = Pair(tokens(7), 5, 9)
+    padded = Pair([0, 0, *plain.input_ids], 5, 9, attention_mask=[0, 0, *[1] * 7])
+    [one], [other] = (Engine(model).attribute([pair], graph=True, units=True) for pair in (plain, padded))
+    assert other.graph is not None
+    assert one.graph is not None
+    assert other.graph.matrix(1).shape == (9, 9) == (other.layers.shape[1],) * 2
+    assert torch.equal(other.graph.matrix(1)[2:, 2:], one.graph.matrix(1))
+    assert not other.graph.matrix(1)[:, :2].any()
+    assert torch.equal(other.graph.prune().node_position, one.graph.prune().node_position + 2)
+    assert torch.equal(other.heads[0].position, one.heads[0].position + 2)
+
+
+def test_the_allocators_words_are_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = Engine(FAMILIES["llama"].build(), memory="offload")
+
+    def full(*args: object) -> None:
+        raise RuntimeError("std::bad_alloc")
+
+    engine.audit()
+    monkeypatch.setattr("lm_eval_attrib.lrp.engine.Sweep.run", full)
+    with pytest.raises(OutOfMemory):
+        engine.attribute([PAIR])

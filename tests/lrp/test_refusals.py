@@ -73,13 +73,13 @@ def test_hub_kernels_are_refused() -> None:
 class _Given(nn.Module):
     """A block that is given the first block's input besides its hidden states, as it is or in a dictionary."""
 
-    def __init__(self, block: nn.Module, first: list[Tensor], nested: bool) -> None:
+    def __init__(self, block: nn.Module, first: list[Tensor], nested: bool, opens: bool) -> None:
         super().__init__()
-        self.block, self.first, self.nested = block, first, nested
+        self.block, self.first, self.nested, self.opens = block, first, nested, opens
 
     def __call__(self, hidden: Tensor, **kwargs: Any) -> Any:
-        if len(self.first) == 0:
-            self.first.append(hidden)
+        if self.opens:
+            self.first[:] = [hidden]
         extra = 0.5 * self.first[0]
         return super().__call__(hidden, extra={"first": extra} if self.nested else extra, **kwargs)
 
@@ -92,9 +92,15 @@ class _Given(nn.Module):
 def test_embeddings_that_reach_a_block_by_another_way(nested: bool, rule: str) -> None:
     model = FAMILIES["llama"].build()
     first: list[Tensor] = []
-    model.model.layers = nn.ModuleList(_Given(layer, first, nested) for layer in model.model.layers)
-    with pytest.raises(NotDecoderOnly, match="extra"):
-        Engine(model, rule=rule).attribute([PAIR])
+    model.model.layers = nn.ModuleList(_Given(layer, first, nested, i == 0) for i, layer in enumerate(model.model.layers))
+    [found] = Engine(model, rule=rule).attribute([PAIR])
+    embedded = model.model.embed_tokens(torch.tensor([list(PAIR.input_ids)])).detach().requires_grad_()
+    logits = model(inputs_embeds=embedded, use_cache=False).logits[0, -1]
+    delta = logits[PAIR.target] - logits[PAIR.contrast]
+    assert found.delta_logit == pytest.approx(float(delta.detach()), rel=1e-6)
+    if rule == "gradient":
+        (gradient,) = torch.autograd.grad(delta, embedded)
+        torch.testing.assert_close(found.tokens, (embedded * gradient).sum(-1)[0], rtol=1e-6, atol=1e-9)
 
 
 @pytest.mark.parametrize("rule", ["attnlrp", "gradient"])

@@ -164,7 +164,29 @@ def _in_place(gate: Tensor, up: Tensor) -> Tensor:
     return opened
 
 
-@pytest.mark.parametrize("gated", [_cast, _in_place, lambda gate, up: F.relu(gate).square() * up])
+def _sliced(gate: Tensor, up: Tensor) -> Tensor:
+    return torch.cat([F.silu(gate)[:2], F.silu(gate)[2:]]) * up
+
+
+def _chunked(gate: Tensor, up: Tensor) -> Tensor:
+    return torch.cat([left * right for left, right in zip(F.silu(gate).chunk(2), up.chunk(2), strict=True)])
+
+
+GATED = [
+    _cast,
+    _in_place,
+    _sliced,
+    _chunked,
+    lambda gate, up: F.relu(gate).square() * up,
+    lambda gate, up: (F.silu(gate) + 0) * up,
+    lambda gate, up: (2 * F.silu(gate)).double() * up,
+    lambda gate, up: torch.einsum("ab,ab->ab", F.silu(gate), up),
+    lambda gate, up: torch.addcmul(torch.zeros_like(up), F.silu(gate), up),
+    lambda gate, up: (gate * torch.sigmoid(1.7 * gate).double()[:, :5]) * up,
+]
+
+
+@pytest.mark.parametrize("gated", GATED)
 def test_a_gate_stays_one_through_reshapes_casts_and_powers(gated: Callable[..., Tensor]) -> None:
     _, given, to_gate, to_up = relevances(gated, draw(4, 5), draw(4, 5, seed=1), rule="cplrp")
     assert not to_gate.any()

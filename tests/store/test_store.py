@@ -174,7 +174,7 @@ def test_tasks_count_what_became_of_their_failures(tmp_path: Path) -> None:
         counted, other = store.tasks("run-a").to_pylist()
         assert store.tasks().num_rows == 2
         assert store.tasks("another").num_rows == 0
-    counts = {"attributed": 3, "clean": 2, "no_pair": 1, "no_answer": 0, "not_sampled": 1, "errors": 1}
+    counts = {"attributed": 3, "clean": 2, "no_pair": 1, "no_answer": 0, "not_sampled": 1, "errors": 1, "artefacts": 0}
     assert counted | {"right": ()} == vars(TASK) | {"documents": 50} | counts
     assert (other["attributed"], other["score"], other["not_attributable"]) == (0, None, "a perplexity")
 

@@ -11,6 +11,7 @@ import torch
 from lm_eval.tasks import TaskManager
 
 from lm_eval_attrib.explain.evaluated import Evaluated
+from lm_eval_attrib.explain.outcome import ExplainReport
 from lm_eval_attrib.harness.model import AttribHFLM
 from lm_eval_attrib.records import Continuation, Failure, JudgedDocument, Run, TaskSummary
 from lm_eval_attrib.settings import Settings
@@ -26,10 +27,11 @@ class Recorder:
         self.calls: list[tuple[Any, Evaluated]] = []
         self.raises: BaseException | None = None
 
-    def __call__(self, lm: Any, evaluated: Evaluated, settings: Settings) -> None:
+    def __call__(self, lm: Any, evaluated: Evaluated, settings: Settings) -> ExplainReport:
         self.calls.append((lm, evaluated))
         if self.raises is not None:
             raise self.raises
+        return ExplainReport(evaluated.run.run_id, settings.db, problems=("nothing was explained",))
 
     @property
     def run(self) -> Run:

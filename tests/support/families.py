@@ -1,4 +1,4 @@
-"""Tiny random-weight models of every decoder family the engine promises, in float64, and of those it must refuse.
+"""Tiny random-weight models of every decoder family the engine promises, in float64.
 
 Norm weights, biases, attention sinks and router corrections are drawn at random too: a freshly initialised model has ones
 and zeros there, which would hide a wrong rule.
@@ -7,7 +7,7 @@ and zeros there, which would hide a wrong rule.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, cast
 
 import torch
@@ -27,14 +27,12 @@ class Family:
         sizes: its arguments.
         attention: implementations it runs with; the first is the one its users get.
         bias: it has additive parameters, so relevance need not be conserved.
-        refused: words that the refusal must name; empty for a family that is supported.
     """
 
     config: str
     sizes: Mapping[str, Any]
     attention: tuple[str, ...] = ("sdpa", "eager")
     bias: bool = False
-    refused: tuple[str, ...] = field(default=())
 
     def build(
         self,
@@ -244,47 +242,71 @@ FAMILIES: dict[str, Family] = {
     ),
 }
 
-#: Families that mix tokens by something the rules do not know. Each must be refused with a message naming it.
-REFUSED: dict[str, Family] = {
+_LINEAR = {"linear_key_head_dim": 8, "linear_value_head_dim": 8, "linear_num_key_heads": 2, "linear_num_value_heads": 4}
+
+#: Families that mix tokens by something else than attention, in some blocks or in all.
+HYBRIDS: dict[str, Family] = {
     "mamba": Family(
-        "MambaConfig",
-        {"hidden_size": 32, "state_size": 4, "num_hidden_layers": 2},
+        "MambaConfig", {"hidden_size": 32, "state_size": 4, "num_hidden_layers": 2}, attention=("eager",), bias=True
+    ),
+    "mamba2": Family(
+        "Mamba2Config",
+        {"hidden_size": 32, "state_size": 4, "num_hidden_layers": 2, "num_heads": 4, "head_dim": 16, "n_groups": 1},
         attention=("eager",),
-        refused=("MambaMixer",),
+        bias=True,
     ),
     "qwen3_next": Family(
         "Qwen3NextConfig",
+        {**_GQA, **_EXPERTS, **_LINEAR, "head_dim": 16, "shared_expert_intermediate_size": 24, "num_hidden_layers": 4},
+    ),
+    "kimi_linear": Family(
+        "KimiLinearConfig",
         {
-            **_GQA,
-            **_EXPERTS,
-            "head_dim": 16,
-            "linear_key_head_dim": 8,
-            "linear_value_head_dim": 8,
-            "linear_num_key_heads": 2,
-            "linear_num_value_heads": 4,
-            "shared_expert_intermediate_size": 24,
+            **_MHA,
             "num_hidden_layers": 4,
+            "linear_num_heads": 2,
+            "linear_head_dim": 8,
+            "kv_lora_rank": 12,
+            "qk_rope_head_dim": 8,
+            "qk_nope_head_dim": 8,
+            "v_head_dim": 8,
+            "moe_intermediate_size": 24,
+            "num_experts": 4,
+            "num_experts_per_tok": 2,
         },
-        refused=("linear_attn",),
     ),
     "rwkv": Family(
-        "RwkvConfig",
-        {"hidden_size": 32, "num_hidden_layers": 2, "context_length": 64},
-        attention=("eager",),
-        refused=("attention",),
+        "RwkvConfig", {"hidden_size": 32, "num_hidden_layers": 2, "context_length": 64}, attention=("eager",), bias=True
+    ),
+    "recurrent_gemma": Family(
+        "RecurrentGemmaConfig",
+        {**_GQA, "lru_width": 32, "head_dim": 8, "attention_window_size": 5, "block_types": ["recurrent", "attention"]},
+        bias=True,
+    ),
+    "xlstm": Family(
+        "xLSTMConfig", {"hidden_size": 32, "num_hidden_layers": 2, "num_heads": 2, "chunk_size": 4}, attention=("eager",)
+    ),
+    "minimax": Family(
+        "MiniMaxConfig",
+        {
+            **_GQA,
+            "head_dim": 8,
+            "block_size": 4,
+            "num_local_experts": 4,
+            "num_experts_per_tok": 2,
+            "layer_types": ["linear_attention", "full_attention", "linear_attention"],
+        },
+    ),
+    "lfm2": Family("Lfm2Config", {**_GQA, "layer_types": ["conv", "full_attention", "conv"]}),
+    "falcon_h1": Family(
+        "FalconH1Config",
+        {**_GQA, "mamba_n_heads": 4, "mamba_d_head": 16, "mamba_d_ssm": 64, "mamba_d_state": 4, "mamba_chunk_size": 4},
+        bias=True,
     ),
     "jamba": Family(
         "JambaConfig",
-        {
-            **_GQA,
-            "num_hidden_layers": 4,
-            "num_experts": 4,
-            "attn_layer_period": 2,
-            "attn_layer_offset": 1,
-            "mamba_d_state": 4,
-            "use_mamba_kernels": False,
-        },
-        refused=("mamba",),
+        {**_GQA, "num_hidden_layers": 4, "num_experts": 4, "attn_layer_period": 2, "attn_layer_offset": 1, "mamba_d_state": 4},
+        bias=True,
     ),
 }
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from ..case import Case
-from ..kind import Change, Cost, Proof, Survey
+from ..kind import Cost, Proof, Proposal, Survey
 from ..onward import LONGER, cut_at
 from ..tools import Tools
 
@@ -24,15 +24,15 @@ class CutOff:
         """Nothing to learn."""
         return Survey()
 
-    def propose(self, case: Case, tools: Tools, survey: Survey) -> Change | None:
+    def propose(self, case: Case, tools: Tools, survey: Survey) -> Proposal | None:
         """For a response that fills its limit."""
         how = tools.onward.ending(case) if tools.onward is not None else None
         if tools.onward is None or how is None or how.how != "limit" or not tools.onward.allowance(case):
             return None
         text = f"cut at its {how.limit} tokens: let it go on, up to {LONGER * how.limit}"
-        return Change(text, f"--gen_kwargs max_gen_toks={LONGER * how.limit}", tools.onward.allowance(case), how)
+        return Proposal(text, f"--gen_kwargs max_gen_toks={LONGER * how.limit}", tools.onward.allowance(case), how)
 
-    def prove(self, case: Case, change: Change, tools: Tools) -> Proof:
+    def prove(self, case: Case, change: Proposal, tools: Tools) -> Proof:
         """Score the finished response."""
         longer = tools.onward.of(case) if tools.onward is not None else None
         if tools.onward is None or longer is None:

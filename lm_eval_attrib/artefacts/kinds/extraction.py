@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from ...evaluation.metric import as_number
 from ..case import Case
-from ..kind import Change, Cost, Proof, Survey
+from ..kind import Cost, Proof, Proposal, Survey
 from ..reading import Reading, read_answer, same_answer
 from ..tools import Tools
 
@@ -25,7 +25,7 @@ class Extraction:
         """Nothing to learn."""
         return Survey()
 
-    def propose(self, case: Case, tools: Tools, survey: Survey) -> Change | None:
+    def propose(self, case: Case, tools: Tools, survey: Survey) -> Proposal | None:
         """Another reading than the filter's. On right documents the reader may read something else, and break them."""
         if not case.response or not case.golds:
             return None
@@ -35,9 +35,9 @@ class Extraction:
         if read is None or (read.answer == case.extracted and not _otherwise_written(case, read)):
             return None
         taken = f"the filter took {_short(case.extracted)!r}" if case.extracted is not None else "the filter found nothing"
-        return Change(f"{taken}; {read.how} is {_short(read.answer)!r}", _remedy(case, read), data=read)
+        return Proposal(f"{taken}; {read.how} is {_short(read.answer)!r}", _remedy(case, read), data=read)
 
-    def prove(self, case: Case, change: Change, tools: Tools) -> Proof:
+    def prove(self, case: Case, change: Proposal, tools: Tools) -> Proof:
         """Ask the metric about what was read."""
         read: Reading = change.data
         if not tools.retrial.stands(case):

@@ -14,7 +14,7 @@ from ...evaluation.gold import correct_choices
 from ...prompt.profiles import QUERY, field_texts
 from ...records import digest
 from ..case import Case
-from ..kind import Change, Cost, Proof, Survey
+from ..kind import Cost, Proof, Proposal, Survey
 from ..reading import Asked, same_answer
 from ..tools import Tools
 
@@ -57,12 +57,12 @@ class Gold:
         several = {question: known for question, known in golds.items() if len(known) > 1}
         return Survey(_Known(several, _shift([one for one in wrong if one.by >= confident]), confident))
 
-    def propose(self, case: Case, tools: Tools, survey: Survey) -> Change | None:
+    def propose(self, case: Case, tools: Tools, survey: Survey) -> Proposal | None:
         """For a failure whose gold answer shows one of the signs."""
         reason = _doubt(case, tools, survey.known) if case.fails else ""
-        return Change(reason, "look at the data set's answer", data=reason) if reason else None
+        return Proposal(reason, "look at the data set's answer", data=reason) if reason else None
 
-    def prove(self, case: Case, change: Change, tools: Tools) -> Proof:
+    def prove(self, case: Case, change: Proposal, tools: Tools) -> Proof:
         """Nothing can be proved: it is a suspicion."""
         return Proof(None, change.text, suspect=True)
 

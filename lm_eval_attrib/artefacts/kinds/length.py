@@ -11,7 +11,7 @@ from ...evaluation.failures import chosen_choice
 from ...evaluation.gold import correct_choices
 from ...evaluation.metric import as_number
 from ..case import Case
-from ..kind import Change, Cost, Proof, Survey
+from ..kind import Cost, Proof, Proposal, Survey
 from ..tools import Tools
 
 #: lm_eval's ways to measure choices by their log-probability, and what each divides it by.
@@ -46,14 +46,14 @@ class Length:
             return Survey(note="no other normalisation would gain")
         return Survey(best)
 
-    def propose(self, case: Case, tools: Tools, survey: Survey) -> Change | None:
+    def propose(self, case: Case, tools: Tools, survey: Survey) -> Proposal | None:
         """The one other measure, for documents with choices."""
         if survey.known is None or _right_under(survey.known, case) is None:
             return None
         text = f"the choices' log-probabilities divided by {MEASURES[survey.known]} ({survey.known})"
-        return Change(text, f"read {survey.known} (metric_list), not {case.criterion.metric}", data=survey.known)
+        return Proposal(text, f"read {survey.known} (metric_list), not {case.criterion.metric}", data=survey.known)
 
-    def prove(self, case: Case, change: Change, tools: Tools) -> Proof:
+    def prove(self, case: Case, change: Proposal, tools: Tools) -> Proof:
         """Choose by it."""
         right = _right_under(change.data, case)
         chosen, _ = _choose(change.data, case)

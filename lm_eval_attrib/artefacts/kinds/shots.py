@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from ..again import answered_again, forwards_of, one_context
 from ..case import Case
-from ..kind import Change, Cost, Proof, Survey
+from ..kind import Cost, Proof, Proposal, Survey
 from ..prompts import examples_of, question_alone, without_example
 from ..tools import Tools
 
@@ -25,7 +25,7 @@ class Shots:
         """Nothing to learn."""
         return Survey()
 
-    def propose(self, case: Case, tools: Tools, survey: Survey) -> Change | None:
+    def propose(self, case: Case, tools: Tools, survey: Survey) -> Proposal | None:
         """For a prompt with examples that can be told apart from the question."""
         if tools.respond is None or not one_context(case):
             return None
@@ -33,13 +33,13 @@ class Shots:
         blamed = tools.blame(case, examples) if tools.blame is not None and len(examples) > 1 else None
         if blamed is not None and (prompt := without_example(case, tools, blamed)) is not None:
             text = f"without example {blamed + 1} of {len(examples)}, which relevance blames: {_begin(examples[blamed])!r}"
-            return Change(text, "other examples (fewshot_config: samples, or --seed)", forwards_of(case), prompt)
+            return Proposal(text, "other examples (fewshot_config: samples, or --seed)", forwards_of(case), prompt)
         alone = question_alone(case, tools)
         if alone is None or alone == case.prompt:
             return None
-        return Change("without the few-shot examples", "--num_fewshot 0", forwards_of(case), alone)
+        return Proposal("without the few-shot examples", "--num_fewshot 0", forwards_of(case), alone)
 
-    def prove(self, case: Case, change: Change, tools: Tools) -> Proof:
+    def prove(self, case: Case, change: Proposal, tools: Tools) -> Proof:
         """Answer the document again."""
         return answered_again(case, change.data, tools, change.text.split(",")[0].split(":")[0])
 

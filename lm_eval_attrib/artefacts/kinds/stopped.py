@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from ..case import Case
-from ..kind import Change, Cost, Proof, Survey
+from ..kind import Cost, Proof, Proposal, Survey
 from ..onward import Ending, cut_at, dropped_stop, end_of_response, turn_mark
 from ..reading import read_answer
 from ..tools import Tools
@@ -25,7 +25,7 @@ class Stopped:
         """Nothing to learn."""
         return Survey()
 
-    def propose(self, case: Case, tools: Tools, survey: Survey) -> Change | None:
+    def propose(self, case: Case, tools: Tools, survey: Survey) -> Proposal | None:
         """For a response that a stop sequence ended where a reader would not say that it had come to its end.
 
         A response with an answer that was ended by the next question's beginning, or by the end of a turn, is not worth its
@@ -38,9 +38,9 @@ class Stopped:
         if response.strip() and all(_begins_anew(stop, case) for stop in how.stops) and _answered(case):
             return None
         ended = "emptied by a stop sequence" if not response.strip() else "ended by a stop sequence"
-        return Change(f"{ended}: go on past it", _remedy(how.stops), tools.onward.allowance(case), how)
+        return Proposal(f"{ended}: go on past it", _remedy(how.stops), tools.onward.allowance(case), how)
 
-    def prove(self, case: Case, change: Change, tools: Tools) -> Proof:
+    def prove(self, case: Case, change: Proposal, tools: Tools) -> Proof:
         """Score what the response becomes without that stop sequence; an emptied one first without it at the beginning only."""
         how: Ending = change.data
         longer = tools.onward.of(case) if tools.onward is not None else None

@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from ..again import answered_again, forwards_of, one_context
 from ..case import Case
-from ..kind import Change, Cost, Proof, Survey
+from ..kind import Cost, Proof, Proposal, Survey
 from ..prompts import user_message
 from ..tools import Tools
 
@@ -39,7 +39,7 @@ class Template:
             found = ""  # the model's own format, which nobody doubts unless asked
         return Survey(found or None, "" if found else "the prompts are in the model's own format")
 
-    def propose(self, case: Case, tools: Tools, survey: Survey) -> Change | None:
+    def propose(self, case: Case, tools: Tools, survey: Survey) -> Proposal | None:
         """The prompt in the other form."""
         if survey.known is None or tools.respond is None or not one_context(case):
             return None
@@ -47,9 +47,9 @@ class Template:
         if prompt is None or prompt == case.prompt:
             return None
         text, remedy = _TEXTS[survey.known]
-        return Change(text, remedy, forwards_of(case), prompt)
+        return Proposal(text, remedy, forwards_of(case), prompt)
 
-    def prove(self, case: Case, change: Change, tools: Tools) -> Proof:
+    def prove(self, case: Case, change: Proposal, tools: Tools) -> Proof:
         """Answer the document again."""
         return answered_again(case, change.data, tools, change.text.split(": ")[-1])
 

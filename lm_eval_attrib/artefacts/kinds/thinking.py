@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from ..case import Case
-from ..kind import Change, Cost, Proof, Survey
+from ..kind import Cost, Proof, Proposal, Survey
 from ..onward import cut_at
 from ..tools import Tools
 
@@ -16,7 +16,7 @@ _CLOSED = 128
 
 
 @dataclass(frozen=True)
-class Thinking:
+class ThinkingPart:
     """Strips a closed thinking part from what is scored; closes one that never came to its end."""
 
     name: ClassVar[str] = "thinking"
@@ -27,22 +27,22 @@ class Thinking:
         """Nothing to learn."""
         return Survey()
 
-    def propose(self, case: Case, tools: Tools, survey: Survey) -> Change | None:
+    def propose(self, case: Case, tools: Tools, survey: Survey) -> Proposal | None:
         """For a response whose scored text holds a thinking part, or ended inside one."""
         begin, finish = case.profile.thinking
         response = case.response or ""
         if finish in response:
             remedy = f"--model_args think_end_token={finish}"
-            return Change(f"what stands before {finish} was scored with the answer: strip it", remedy, data="strip")
+            return Proposal(f"what stands before {finish} was scored with the answer: strip it", remedy, data="strip")
         how = tools.onward.ending(case) if tools.onward is not None else None
         opened = begin in response or case.prompt.rstrip().endswith(begin)
         if tools.onward is None or how is None or not opened or how.how == "end":
             return None
         text = f"the response ended inside its thinking part: close it with {finish}"
         remedy = "--gen_kwargs max_gen_toks=… larger, or --model_args enable_thinking=False"
-        return Change(text, remedy, tools.onward.allowance(case) + _CLOSED, how)
+        return Proposal(text, remedy, tools.onward.allowance(case) + _CLOSED, how)
 
-    def prove(self, case: Case, change: Change, tools: Tools) -> Proof:
+    def prove(self, case: Case, change: Proposal, tools: Tools) -> Proof:
         """Score the answer alone."""
         _, finish = case.profile.thinking
         if not tools.retrial.stands(case):
@@ -53,7 +53,7 @@ class Thinking:
             return Proof(right, f"without its thinking part it is {'right' if right else 'not right'}")
         return self._closed(case, change, tools, finish)
 
-    def _closed(self, case: Case, change: Change, tools: Tools, finish: str) -> Proof:
+    def _closed(self, case: Case, change: Proposal, tools: Tools, finish: str) -> Proof:
         """Let it go on; where it does not close its thinking itself, close it."""
         onward = tools.onward
         longer = onward.of(case) if onward is not None else None

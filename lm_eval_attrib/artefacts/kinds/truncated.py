@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from ..again import answered_again, forwards_of, one_context
 from ..case import Case
-from ..kind import Change, Cost, Proof, Survey
+from ..kind import Cost, Proof, Proposal, Survey
 from ..prompts import question_alone
 from ..tools import Tools
 
@@ -25,7 +25,7 @@ class Truncated:
         """Nothing to learn."""
         return Survey()
 
-    def propose(self, case: Case, tools: Tools, survey: Survey) -> Change | None:
+    def propose(self, case: Case, tools: Tools, survey: Survey) -> Proposal | None:
         """For a prompt of which tokens were cut on the left."""
         source = tools.ids(case) if tools.respond is not None and one_context(case) else None
         if source is None or not source.cut:
@@ -34,8 +34,8 @@ class Truncated:
         if alone is None or alone == case.prompt:
             return None
         text = f"{source.cut} tokens of the prompt were cut off on its left: the document alone, without examples"
-        return Change(text, "a smaller --num_fewshot, or --model_args max_length=… larger", forwards_of(case), alone)
+        return Proposal(text, "a smaller --num_fewshot, or --model_args max_length=… larger", forwards_of(case), alone)
 
-    def prove(self, case: Case, change: Change, tools: Tools) -> Proof:
+    def prove(self, case: Case, change: Proposal, tools: Tools) -> Proof:
         """Answer the document again."""
         return answered_again(case, change.data, tools, "asked alone")
