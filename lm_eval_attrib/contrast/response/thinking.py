@@ -24,14 +24,14 @@ _OPENING = 16
 
 
 @dataclass(frozen=True)
-class ThinkingPart:
+class ThoughtSpan:
     """Characters of a response: where thinking begins (None: there is none), and the mark that ends it (None: nothing does)."""
 
     opened: int | None
     closed: tuple[int, int] | None
 
 
-def thinking_part(source: Continuation, tokens: TokenText, bench: Workbench) -> ThinkingPart:
+def thinking_part(source: Continuation, tokens: TokenText, bench: Workbench) -> ThoughtSpan:
     """The thinking part of ``source``, whose ids read ``tokens``.
 
     The last end mark counts, as the harness cuts there: an answer that begins to think again has not been given before it.
@@ -41,15 +41,15 @@ def thinking_part(source: Continuation, tokens: TokenText, bench: Workbench) -> 
         closed = _mark(source.ids, tokens, end, bench.tokenizer, last=True)
         if closed is not None:
             opened = _mark(source.ids, tokens, opening_mark(end, bench), bench.tokenizer, last=False)
-            return ThinkingPart(0 if opened is None or opened[0] > closed[0] else opened[1], closed)
+            return ThoughtSpan(0 if opened is None or opened[0] > closed[0] else opened[1], closed)
     for end in marks:
         begin = opening_mark(end, bench)
         opened = _mark(source.ids, tokens, begin, bench.tokenizer, last=False)
         if opened is not None:
-            return ThinkingPart(opened[1], None)
+            return ThoughtSpan(opened[1], None)
         if begin and _prompt_opens(source, begin, bench.tokenizer):
-            return ThinkingPart(0, None)
-    return ThinkingPart(None, None)
+            return ThoughtSpan(0, None)
+    return ThoughtSpan(None, None)
 
 
 def end_marks(source: Continuation, bench: Workbench) -> Iterator[str]:
