@@ -17,7 +17,7 @@ from lm_eval_attrib.records import Contrast
 
 
 def followed(
-    contrast: Contrast, model: Any, special: list[bool] | None = None, **options: Any
+    contrast: Contrast, model: Any, special: list[bool] | None = None, checked: bool = False
 ) -> tuple[torch.Tensor, Followed]:
     engine = Engine(model)
     [found] = engine.attribute([pair_of(contrast)])
