@@ -91,7 +91,9 @@ class FirstWrongStep:
         evidence = self._drawn(chain, winner, index, branches, evidence, took)
         evidence = replace(evidence, forwards=branches.spent.forwarded / len(branches.read.ids))
         contrast = winner.ids[index - winner.place]
-        return replace(chain.response.pair(self.name, index, contrast, note=_told(chain, step, evidence)), evidence=evidence)
+        return replace(
+            chain.response.pair(self.name, index, contrast, note=_told(chain, step, evidence)), evidence=evidence, proved=True
+        )
 
     def _try(
         self, chain: Chain, planned: Sequence[tuple[Step, Branch]], branches: Branches
