@@ -31,7 +31,7 @@ def test_the_last_map_lies_on_the_prompt_and_its_sum_is_kept(seed: int) -> None:
     contrast = Contrast("answer", ids, 5, 7, prompt_tokens=6)
     first, chain = followed(contrast, FAMILIES["llama"].build())
     assert chain.relevance is not None
-    assert 1 <= len(chain.hops) <= 3
+    assert len(chain.hops) <= 3  # none where no own token holds enough
     assert float(chain.relevance[6:].abs().max()) == 0.0
     assert float(chain.relevance.sum()) == pytest.approx(float(first.double().sum()), abs=1e-5)
     assert all(6 <= hop.position < 13 and hop.top_position < hop.position for hop in chain.hops)
