@@ -1,5 +1,5 @@
 # make demo      set up, run the planted benchmark, write out/planted.duckdb and out/report/index.html
-# make test      set up and run the tests;  make test-all: the slow ones too
+# make test      set up and run the tests;  make test-all: the slow ones too;  make test-long: those of half an hour
 # make test-oldest   the same with the oldest versions that are supported, in an environment of its own
 # make test-next     what hangs on lm_eval, with a development version of it
 # make lint      ruff, and mypy --strict on the package as it is installed
@@ -23,25 +23,29 @@ SOURCES := lm_eval_attrib lrp reports tasks
 # One thread a worker: pytest-xdist starts a worker for each core.
 PYTEST  := OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist worksteal
 
-.PHONY: demo test test-all test-oldest test-next lint setup clean FORCE
+.PHONY: demo test test-all test-long test-oldest test-next lint setup clean FORCE
 
 # The demo's model is so small that threads wait for each other longer than they work.
 demo: setup
 	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/lm-eval-attrib demo --out $(OUT)
 
 test: setup
-	$(PYTEST) -m "not slow" $(TESTS)
+	$(PYTEST) -m "not slow and not long" $(TESTS)
 
 test-all: setup
-	$(PYTEST) $(TESTS)
+	$(PYTEST) -m "not long" $(TESTS)
+
+# Every decoder class of the installed transformers.
+test-long: setup
+	$(PYTEST) -m long $(TESTS)
 
 test-oldest: $(VENV)-oldest/installed
-	OMP_NUM_THREADS=1 $(VENV)-oldest/bin/pytest -n auto --dist worksteal -m "not slow" $(OLDEST)
+	OMP_NUM_THREADS=1 $(VENV)-oldest/bin/pytest -n auto --dist worksteal -m "not slow and not long" $(OLDEST)
 
 # What hangs on lm_eval, with one that is not released: make test-next LM_EVAL=PATH (a checkout), or LM_EVAL=git+https://…
 LM_EVAL ?= git+https://github.com/EleutherAI/lm-evaluation-harness@v0.5.0.dev1
 test-next: $(VENV)-next/installed
-	OMP_NUM_THREADS=1 $(VENV)-next/bin/pytest -n auto --dist worksteal -m "not slow" $(NEXT)
+	OMP_NUM_THREADS=1 $(VENV)-next/bin/pytest -n auto --dist worksteal -m "not slow and not long" $(NEXT)
 
 # Its development imports requests without saying so.
 $(VENV)-next/installed: pyproject.toml
