@@ -18,9 +18,10 @@ import numpy as np
 from scipy import stats
 
 #: Beta priors that a task may have, by mean and concentration (a + b). Low concentration: some failures are fragile, most are
-#: not. High: all are alike, and earlier failures count for at most as many draws as this.
+#: not. No higher one: a few fragile failures at a task's beginning must not condemn all that follow, so earlier failures count
+#: for two draws at most.
 _MEANS = (0.002, 0.01, 0.03, 0.08, 0.2, 0.4, 0.6, 0.8)
-_CONCENTRATIONS = (0.5, 1.0, 3.0, 10.0)
+_CONCENTRATIONS = (0.25, 0.5, 1.0, 2.0)
 
 #: ``rare``: chance turns this failure with less than the level's probability. ``common``: it does, or the draws that are left
 #: cannot show that it does not. ``open``: draw on.
@@ -66,19 +67,19 @@ class ChanceTest:
         """What the draws so far say."""
         if drawn >= self.least and prior.after(drawn, turned) < self.level:
             return "rare"
-        if self.wanted(prior, drawn, turned) == 0:
+        if self.wanted(prior, drawn, turned) == 0 and drawn >= min(self.least, self.most):
             return "common"
         return "open"
 
     def wanted(self, prior: Prior, drawn: int, turned: int) -> int:
-        """How many draws, should none of them turn the failure, would end the test as ``rare``; 0 where none can.
+        """How many draws, should none of them turn the failure, would end the test as ``rare``; none can: what is least, or 0.
 
         So many can run in one batch without a draw too many.
         """
         for more in range(1, self.most - drawn + 1):
             if drawn + more >= self.least and prior.after(drawn + more, turned) < self.level:
                 return more
-        return 0
+        return max(0, min(self.least, self.most) - drawn)
 
 
 def prior_from(draws: list[tuple[int, int]]) -> Prior:

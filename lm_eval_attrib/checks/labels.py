@@ -22,8 +22,8 @@ from ..terms import (
     delta_text,
 )
 
-#: The checks that a label other than NC can follow from.
-_DECIDING = (MASK_TOP, ABLATE_NODES, ABLATE_HEADS)
+#: The checks that a label other than NC can follow from, and their parts of what chance may label.
+_DECIDING = {MASK_TOP: 0.6, ABLATE_NODES: 0.2, ABLATE_HEADS: 0.2}
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,8 @@ class Thresholds:
         chance: the share of failures that chance may label. A check counts only if the probability that a random place turns
             this failure is below its part of it (:func:`level`).
         pattern_chance: the same for what tells patterns apart once a label is known.
-        draws, least_draws: random places of one check, at most and at least.
+        draws, least_draws: random places of one check, at most and at least. Eight that turn nothing bound chance whatever was
+            known before: p · (1 − p)⁸ is at most 0.043.
         shift: what is added to the attention scores of all relevant segments together, in every block; +3 multiplies a key's
             weight by up to e³ ≈ 20.
         shift_one: what is added to those of one relevant segment alone, in the first half of the blocks. It takes more, because
@@ -53,7 +54,7 @@ class Thresholds:
     chance: float = 0.05
     pattern_chance: float = 0.25
     draws: int = 20
-    least_draws: int = 3
+    least_draws: int = 8
     shift: float = 3.0
     shift_one: float = 6.0
     nodes: int = 5
@@ -78,9 +79,9 @@ def convincing(check: Check, thresholds: Thresholds) -> bool:
 def level(check: str, thresholds: Thresholds) -> float:
     """What the probability that chance does the same must fall below, for a check of this name.
 
-    Three checks can each give a failure a label, so each has a third of what chance may label.
+    Three checks can each give a failure a label, so they share what chance may label.
     """
-    return thresholds.chance / len(_DECIDING) if check in _DECIDING else thresholds.pattern_chance
+    return thresholds.chance * _DECIDING[check] if check in _DECIDING else thresholds.pattern_chance
 
 
 def labelling(delta: float, checks: Sequence[Check], thresholds: Thresholds | None = None) -> Labelling:

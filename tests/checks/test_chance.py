@@ -8,7 +8,7 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import betaln
 
@@ -40,6 +40,7 @@ def test_the_mean_is_that_of_the_posterior() -> None:
     assert two.after(3, 0) < 0.01
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(1, 20), st.integers(0, 20)), max_size=6), st.integers(0, 20), st.data())
 def test_a_mixture_against_sums_written_out(rows: list[tuple[int, int]], drawn: int, data: st.DataObject) -> None:
     """The probability of one more turned draw, as the quotient of two marginal likelihoods."""
@@ -57,12 +58,13 @@ def test_a_mixture_against_sums_written_out(rows: list[tuple[int, int]], drawn: 
 
 def test_a_first_failure_needs_many_draws_and_a_hundredth_two() -> None:
     record = ChanceRecord()
-    verdict, first, _ = drawn_out(0.0, record.prior("t", "mask", 1), random.Random(0))
+    strict = ChanceTest(level=0.01)
+    verdict, first, _ = drawn_out(0.0, record.prior("t", "mask", 1), random.Random(0), strict)
     assert verdict == "rare"
-    assert 3 <= first <= 12
+    assert 2 < first <= 12
     for _ in range(99):
         record.add("t", "mask", 1, 2, 0)
-    assert drawn_out(0.0, record.prior("t", "mask", 1), random.Random(0)) == ("rare", 2, 0)
+    assert drawn_out(0.0, record.prior("t", "mask", 1), random.Random(0), strict) == ("rare", 2, 0)
 
 
 def test_what_always_turns_is_given_up_early() -> None:
@@ -73,23 +75,25 @@ def test_what_always_turns_is_given_up_early() -> None:
 
 def test_it_ends_where_no_outcome_could_get_there() -> None:
     """One turned draw of the first: (0.5 + 1) / (1 + 20) is above 0.05, so that 19 more would not help."""
-    assert TEST.wanted(beta(0.5, 0.5), 1, 1) == 0
-    assert TEST.wanted(beta(0.1, 9.9), 1, 1) == 12  # 1.1 / 23 < 0.05, 1.1 / 22 is not
-    assert ChanceTest(most=12).wanted(beta(0.1, 9.9), 1, 1) == 0
+    assert TEST.wanted(beta(0.5, 0.5), 2, 1) == 0
+    assert TEST.wanted(beta(0.1, 9.9), 2, 1) == 11  # 1.1 / 23 < 0.05, 1.1 / 22 is not
+    assert ChanceTest(most=12).wanted(beta(0.1, 9.9), 2, 1) == 0
 
 
+@settings(deadline=None)
 @given(st.floats(0.05, 5), st.floats(0.05, 15), st.integers(0, 20), st.data())
 def test_wanted_is_the_least_number_that_ends_it(a: float, b: float, drawn: int, data: st.DataObject) -> None:
     prior, turned = beta(a, b), data.draw(st.integers(0, drawn))
     more = TEST.wanted(prior, drawn, turned)
     assert drawn + more <= max(drawn, TEST.most)
-    if more:
+    if more and not (drawn + more == TEST.least and TEST.verdict(prior, drawn + more, turned) == "common"):
         assert TEST.verdict(prior, drawn + more, turned) == "rare"
         assert all(TEST.verdict(prior, drawn + fewer, turned) == "open" or fewer == 0 for fewer in range(more))
-    else:
+    elif not more:
         assert TEST.verdict(prior, drawn, turned) in ("rare", "common")
 
 
+@settings(deadline=None)
 @given(st.integers(0, 2**32))
 def test_it_always_ends(seed: int) -> None:
     rng = random.Random(seed)
@@ -123,12 +127,21 @@ def test_what_was_learnt_is_the_tasks_and_the_amounts_own() -> None:
         assert other.after(0, 0) == plain
 
 
-def test_where_some_are_fragile_a_failures_own_draws_count_for_more() -> None:
-    """The same share of turned draws, spread evenly or by failures."""
-    even, uneven = prior_from([(10, 2)] * 20), prior_from([(10, 10)] * 4 + [(10, 0)] * 16)
-    assert even.after(0, 0) == pytest.approx(0.2, abs=0.05)
-    assert uneven.after(0, 0) == pytest.approx(0.2, abs=0.1)
-    assert uneven.after(5, 0) < 0.05 < even.after(5, 0)
+def test_a_few_fragile_failures_do_not_condemn_those_that_follow() -> None:
+    """However fragile the task's first failures were, a failure that no random place turns is found to be sturdy."""
+    for fragile in ([(4, 2), (6, 2), (7, 3)], [(20, 8)] * 10, [(3, 3)] * 5):
+        verdict, drawn, _ = drawn_out(0.0, prior_from(fragile), random.Random(0))
+        assert verdict == "rare"
+        assert drawn <= 20
+    sturdy = prior_from([(10, 0)] * 20)
+    assert drawn_out(0.0, sturdy, random.Random(0))[1] < drawn_out(0.0, prior_from([(20, 8)] * 10), random.Random(0))[1]
+
+
+def test_nothing_is_given_up_without_draws_of_its_own() -> None:
+    test = ChanceTest(level=0.001, most=5, least=3)
+    prior = prior_from([(3, 3)] * 5)
+    assert (test.verdict(prior, 0, 0), test.wanted(prior, 0, 0)) == ("open", 3)
+    assert test.verdict(prior, 3, 3) == "common"
 
 
 def test_draws_that_cannot_be_are_refused() -> None:

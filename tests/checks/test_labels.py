@@ -78,10 +78,10 @@ def test_what_is_too_close_is_undecided() -> None:
 
 def test_thresholds_decide() -> None:
     """Three checks that can give a label share what chance may label; what tells patterns apart has its own level."""
-    for name in (MASK_TOP, ABLATE_NODES, ABLATE_HEADS):
-        assert convincing(check(name, 1, -1.0, chance=0.016), Thresholds())
-        assert not convincing(check(name, 1, -1.0, chance=0.017), Thresholds())
-        assert convincing(check(name, 1, -1.0, chance=0.017), Thresholds(chance=0.06))
+    for name, part in ((MASK_TOP, 0.03), (ABLATE_NODES, 0.01), (ABLATE_HEADS, 0.01)):
+        assert convincing(check(name, 1, -1.0, chance=part - 1e-4), Thresholds())
+        assert not convincing(check(name, 1, -1.0, chance=part + 1e-4), Thresholds())
+        assert convincing(check(name, 1, -1.0, chance=part + 1e-4), Thresholds(chance=0.06))
     assert convincing(check(RAISE, 3.0, -1.0, chance=0.2), Thresholds())
     assert not convincing(check(RAISE, 3.0, -1.0, chance=0.2), Thresholds(pattern_chance=0.1))
     # without draws of its own no failure convinces, whatever the task's others say

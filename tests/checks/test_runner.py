@@ -39,11 +39,11 @@ def test_a_misleading_word_outside_the_evidence(monkeypatch: pytest.MonkeyPatch)
     assert (top[0].amount, top[0].delta_before, top[0].delta_after, top[0].turned) == (1, 4.0, -1.0, True)
     assert (top[0].control, top[0].control_turned, top[0].detail) == (4.0, 0.0, "w3")
     assert found.label_reason == (
-        "M-IA: masking the 1 top-ranked word (w3) takes Δℓ from 4.00 to −1.00 (0 of 3 random places turn it, chance 0%). "
+        "M-IA: masking the 1 top-ranked word (w3) takes Δℓ from 4.00 to −1.00 (0 of 8 random places turn it, chance 0%). "
         "OIT, masking 1 top-ranked word outside the relevant segments (w3) takes Δℓ from 4.00 to −1.00 "
-        "(0 of 3 random places turn it, chance 0%)."
+        "(0 of 8 random places turn it, chance 0%)."
     )
-    assert (top[0].draws, top[0].turned_draws) == (3, 0)
+    assert (top[0].draws, top[0].turned_draws) == (8, 0)
     assert top[0].chance is not None
     assert top[0].chance < 0.01
     assert found.trust.level == "high"
