@@ -86,8 +86,8 @@ class Decoder:
     def _remember(self, index: int, output: Any) -> Tensor:
         if hasattr(output, "_fields"):
             raise NotDecoderOnly(
-                f"Block {index} ({type(self.blocks[index]).__name__}) returns {', '.join(output._fields)}: a block whose states go "
-                "by several names (reversible ones, say) cannot be run by itself, so nothing is attributed."
+                f"Block {index} ({type(self.blocks[index]).__name__}) returns {', '.join(output._fields)}: a block whose "
+                "states go by several names (reversible ones, say) cannot be run by itself, so nothing is attributed."
             )
         self._extras[index] = len(output) - 1 if isinstance(output, (tuple, list)) else None
         return hidden_of(output)

@@ -1,6 +1,7 @@
 """Every decoder class of the installed transformers: right, or refused by name; never wrong, never crashing.
 
-All of them takes half an hour and is run by hand (`make test-long`); a seeded sample is held against docs/families.md each time.
+All of them take half an hour and are run by hand (`make test-long`); a seeded sample is held against docs/families.md each
+time.
 """
 
 from __future__ import annotations
