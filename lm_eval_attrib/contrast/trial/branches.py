@@ -20,6 +20,10 @@ from .greedy import Continuer, Stopped
 _HELD = 16_384
 
 
+#: What configurations call the window that a layer sees.
+_WINDOWS = ("sliding_window", "attention_chunk_size", "window_size")
+
+
 @dataclass(frozen=True)
 class Branch:
     """``ids`` put at ``place`` of the response (0: right after the prompt)."""
@@ -39,8 +43,8 @@ class Branches:
         self.spent = continuer.spent
         model = continuer.model
         config = model.config.get_text_config()
-        window = getattr(config, "sliding_window", None) or getattr(config, "attention_chunk_size", None)
-        short = isinstance(window, int) and window < 2 * len(continuer.ids)
+        windows = [getattr(config, name, None) for name in _WINDOWS]
+        short = any(isinstance(window, int) and window < 2 * len(continuer.ids) for window in windows)
         self._masked = continuer.cuttable and not short and "position_ids" in inspect.signature(model.forward).parameters
 
     # --- scores --------------------------------------------------------------------------------------------------
