@@ -11,6 +11,7 @@ import torch
 from transformers import DynamicCache
 
 from ...lrp.decoder.blocks import input_device
+from ...lrp.decoder.head import keeps_logits
 from .spent import Spent
 
 #: Layers whose cache is a list of keys and values, which can be cut at any token.
@@ -53,7 +54,7 @@ class Continuer:
         self.device = input_device(model)
         self.spent = spent or Spent()
         accepted = inspect.signature(model.forward).parameters
-        self._keeps = "logits_to_keep" in accepted
+        self._keeps = keeps_logits(model)
         #: transformers 5.24 renamed the argument.
         self._caching = "cache" if "cache" in accepted else "past_key_values"
         kinds = set(getattr(model.config.get_text_config(), "layer_types", None) or _CUTTABLE)

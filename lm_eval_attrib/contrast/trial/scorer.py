@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Sequence
 from typing import Any
 
 import torch
 
 from ...lrp.decoder.blocks import input_device
+from ...lrp.decoder.head import keeps_logits
 
 
 class Scorer:
@@ -16,7 +16,7 @@ class Scorer:
 
     def __init__(self, model: Any) -> None:
         self.model = model
-        self._keeps = "logits_to_keep" in inspect.signature(model.forward).parameters
+        self._keeps = keeps_logits(model)
 
     @property
     def device(self) -> torch.device:
