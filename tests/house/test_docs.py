@@ -81,7 +81,7 @@ def test_examples_in_python_compile(page: Path) -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_commands_in_examples_exist(page: Path) -> None:
-    for name in re.findall(r"lm-eval-attrib ([a-z]+)\b", page.read_text(encoding="utf-8")):
+    for name in re.findall(r"(?:^ {4,}|`|\$ )lm-eval-attrib ([a-z]+)\b", page.read_text(encoding="utf-8"), re.MULTILINE):
         assert name in main.commands, f"{page.name} names the command {name}"
 
 
