@@ -1,7 +1,7 @@
 """Is the right thing charged: ``python bench/ledger.py``. Artefacts are planted one at a time into tasks that have none.
 
 A clean task is one whose documents are wrong for no reason but the model. Each plant spoils one thing in it (a filter that
-misses formats, a limit, a stop sequence, a template, an example, a measure, gold answers), and is then evaluated and examined
+misses formats, a limit, a stop sequence, a measure, gold answers), and is then evaluated and examined
 as a user would do it. The truth of each document is known from the clean evaluation: what was right there and is wrong now was
 lost to the plant; what was wrong there was not.
 
@@ -11,7 +11,7 @@ lost to the plant; what was wrong there was not.
 - seconds_per_document: examining, over all tasks;
 - bugs: small tasks with the faults that lm_eval's own tasks had and mended: whether the right kind is named first.
 
-The planted tasks' model answers in a fraction of a second; ``--real FOLDER`` adds a real chat model's mathematics.
+The planted tasks' model answers in a fraction of a second.
 """
 
 from __future__ import annotations
