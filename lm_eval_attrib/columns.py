@@ -63,7 +63,18 @@ class UnitTable:
 
 @dataclass(frozen=True)
 class BlockFigures:
-    """Figures of one block of the kept graph (see docs/schema.md for each one's definition)."""
+    """Figures of one block of the kept graph (method.md, 4): nodes are the block's outputs, edges lead into them.
+
+    Attributes:
+        layer: The block.
+        nodes, edges: How many were kept.
+        fan_in, fan_out: Edges a target, and edges a source, on average.
+        verticality: Share of Σ|weight| on same-token edges.
+        gini_nodes, gini_edges: Gini coefficients of |relevance| and |weight|: 0 all equal, towards 1 one holds all.
+        cover_90: Size of the smallest node set with 90 % of Σ|R|.
+        centre: Centre of mass of |R| over positions, 0 the first token, 1 the last.
+        look_back: Mean of target − source, in tokens, weighted by |weight|.
+    """
 
     layer: int
     nodes: int

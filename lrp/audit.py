@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +18,7 @@ from .decoder.head import logits_of
 from .decoder.streaming import require_streamable
 from .mixers.known import Site, ruled
 from .rules.activations import Activations
-from .rules.mode import carries_gradient
+from .rules.mode import RuleMode, carries_gradient
 from .rules.rule import Function, Rule
 from .sweep.entangled import leaves_at_tables
 
@@ -65,13 +65,38 @@ def audit(
     """
     require_streamable(decoder.model)
     counts: Counter[tuple[str, str]] = Counter()
-    probe = list(input_ids or range(1, PROBE_TOKENS + 1))[:PROBE_TOKENS]
-    ids = torch.tensor([probe, [*probe[:-1], (probe[-1] + 1) % 7]], device=decoder.device)
+    ids = _probe(decoder, input_ids)
     decoder.leave_out_skipped(ids[:1])
+    mode = None if table is None else ruled(table, activations, decoder.names, sites, counts=counts)
+    calls, outputs, foreign, logits = _run(decoder, ids, mode)
+    _require_no_cache(calls)
+    decoder.entangled = _entangled(calls)
+    if ids.device.type != "meta" and ids.shape[1] > 1:
+        _require_finite(outputs)
+        _require_causal(decoder, outputs[-1])
+        _require_one_way_out(decoder, ids, logits[:, -1])
+    if mode is not None and foreign:
+        raise NoRule(
+            f"{min(foreign)}, an autograd function written in Python, has no relevance rule: its backward would bypass the "
+            "rules. Load the model without custom kernels (use_kernels=False, attn_implementation=sdpa)."
+        )
+    rows = tuple((operation, rule, calls) for (operation, rule), calls in counts.most_common())
+    return Audit(decoder.blocks_name, len(decoder), rows)
+
+
+def _probe(decoder: Decoder, input_ids: Sequence[int] | None) -> Tensor:
+    """Two prompts [2, n] that differ in their last token."""
+    probe = list(input_ids or range(1, PROBE_TOKENS + 1))[:PROBE_TOKENS]
+    return torch.tensor([probe, [*probe[:-1], (probe[-1] + 1) % 7]], device=decoder.device)
+
+
+def _run(
+    decoder: Decoder, ids: Tensor, mode: AbstractContextManager[RuleMode] | None
+) -> tuple[list[BlockCall], list[Tensor], set[str], Tensor]:
+    """The probe block by block: the blocks' calls and outputs, Python autograd functions met, logits [2, 1, vocabulary]."""
     outputs: list[Tensor] = []
     handed_on: list[Tensor] = []
     foreign: set[str] = set()
-    mode = None if table is None else ruled(table, activations, decoder.names, sites, counts=counts)
     rules = ExitStack()
 
     def enter(index: int, hidden: Tensor) -> tuple[Tensor, Tensor]:
@@ -96,20 +121,8 @@ def audit(
             calls = decoder.capture(ids, enter=enter, leave=leave)
         _require_a_state(calls[0], ids)
         logits = logits_of(decoder, outputs[-1][:, -1:].requires_grad_())
-    _require_no_cache(calls)
-    decoder.entangled = _entangled(calls)
-    if ids.device.type != "meta" and len(probe) > 1:
-        _require_finite(outputs)
-        _require_causal(decoder, outputs[-1])
-        _require_one_way_out(decoder, ids, logits[:, -1])
     foreign.update(_python_functions(logits))
-    for name in sorted(foreign) if mode is not None else ():
-        raise NoRule(
-            f"{name}, an autograd function written in Python, has no relevance rule: its backward would bypass the rules. Load "
-            "the model without custom kernels (use_kernels=False, attn_implementation=sdpa)."
-        )
-    rows = tuple((operation, rule, calls) for (operation, rule), calls in counts.most_common())
-    return Audit(decoder.blocks_name, len(decoder), rows)
+    return calls, outputs, foreign, logits
 
 
 def _require_a_state(call: BlockCall, ids: Tensor) -> None:

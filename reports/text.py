@@ -12,6 +12,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from scipy.stats import binomtest
+
 from ..store.clean_text import drawn, visible
 
 _MINUS = "−"
@@ -69,9 +71,8 @@ def share_of(part: int, whole: int) -> str:
 
 def interval(part: int, whole: int) -> tuple[float, float]:
     """Wilson's 95 % interval of the share ``part`` / ``whole`` (``whole`` ≥ 1): what a sample says of all."""
-    z = 1.96
-    middle, spread = part + z * z / 2, z * math.sqrt(part * (whole - part) / whole + z * z / 4)
-    return max(0.0, (middle - spread) / (whole + z * z)), min(1.0, (middle + spread) / (whole + z * z))
+    found = binomtest(part, whole).proportion_ci(method="wilson")
+    return float(found.low), float(found.high)
 
 
 def sampled_share(part: int, whole: int, *, sampled: bool) -> str:

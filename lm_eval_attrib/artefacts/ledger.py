@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-from scipy.stats import hypergeom, norm
+from scipy.stats import binomtest, hypergeom
 
 from ..charges import LedgerRow
 from ..records import TaskSummary
@@ -111,11 +111,8 @@ def _wilson(population: int, tried: int, found: int) -> Estimate:
     """The same for all documents that there could be, not only those of this task."""
     if not tried:
         return Estimate(0.0, 0.0, float(population))
-    z = float(norm.ppf(1 - ALPHA / 2))
-    share = found / tried
-    centre = (share + z * z / (2 * tried)) / (1 + z * z / tried)
-    half = z * math.sqrt(share * (1 - share) / tried + z * z / (4 * tried * tried)) / (1 + z * z / tried)
-    return Estimate(population * share, population * max(centre - half, 0.0), population * min(centre + half, 1.0))
+    share = binomtest(found, tried).proportion_ci(1 - ALPHA, method="wilson")
+    return Estimate(population * found / tried, population * float(share.low), population * float(share.high))
 
 
 def ledger_rows(summary: TaskSummary, tallies: Iterable[Tally]) -> list[LedgerRow]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import TypedDict
 
 import torch
@@ -144,7 +144,7 @@ def graph_tables(pruned: Graph | None, heads: Sequence[Units], neurons: Sequence
         ),
         heads=unit_table(heads, kept),
         neurons=unit_table(neurons, kept),
-        blocks=[BlockFigures(**asdict(block)) for block in pruned.figures()],
+        blocks=pruned.figures(),
     )
 
 

@@ -331,6 +331,12 @@ CREATE TABLE base.trials (
 -- Flushes of other processes that were merged: merging a folder again adds nothing.
 CREATE TABLE base.shards (flush VARCHAR PRIMARY KEY, merged_at TIMESTAMP NOT NULL);
 
+-- Wilson's 95 % interval of the share part / whole, to four digits: what a sample says of all.
+CREATE MACRO wilson_low(part, whole) AS
+    round((part + 1.920729 - 1.959964 * sqrt(part * (whole - part) / whole + 0.960365)) / (whole + 3.841459), 4);
+CREATE MACRO wilson_high(part, whole) AS
+    round((part + 1.920729 + 1.959964 * sqrt(part * (whole - part) / whole + 0.960365)) / (whole + 3.841459), 4);
+
 -- Each failure's status and reason now: an explanation that runs share may have been found since.
 CREATE VIEW base.standing AS
 SELECT

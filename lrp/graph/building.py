@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ..mixers.edges import Band, BlockEdges, Packed
-from ..mixers.mixing import EdgeSource, Mixing, banded_parts, by_shift, combs, on_comb, without_paths_through
+from ..mixers.mixing import EdgeSource, Mixing, PromptShare, banded_parts, by_shift, combs, on_comb, without_paths_through
 from ..mixers.observer import BlockObserver
 from ..sweep.sweep import relevance_of
 from ..sweep.visitor import Pulled
@@ -102,7 +102,7 @@ class Builder:
         for prompt, n in enumerate(self.lengths):
             at_output = pulled.at_output[prompt, :n]
             calls: list[EdgeSource | None] = [
-                call.of_prompt(at, parts, prompt, n, self.rule)
+                call.of_prompt(PromptShare(at, parts, prompt, n, self.rule))
                 for call, at, parts in zip(seen.calls, gradients, self._parts, strict=True)
             ]
             if band:

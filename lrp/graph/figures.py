@@ -2,38 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor
 
-
-@dataclass(frozen=True)
-class GraphFigures:
-    """One block's figures; nodes are the block's outputs, edges lead into them.
-
-    Attributes:
-        layer: The block.
-        nodes, edges: How many were kept.
-        fan_in, fan_out: Edges a target, and edges a source, on average.
-        verticality: Share of Σ|weight| on same-token edges.
-        gini_nodes, gini_edges: Gini coefficients of |relevance| and |weight|: 0 all equal, towards 1 one holds all.
-        cover_90: Size of the smallest node set with 90 % of Σ|R|.
-        centre: Centre of mass of |R| over positions, 0 the first token, 1 the last.
-        look_back: Mean of target − source, in tokens, weighted by |weight|.
-    """
-
-    layer: int
-    nodes: int
-    edges: int
-    fan_in: float
-    fan_out: float
-    verticality: float
-    gini_nodes: float
-    gini_edges: float
-    cover_90: int
-    centre: float
-    look_back: float
+from ...columns import BlockFigures
 
 
 def gini(values: Tensor) -> float:
@@ -62,13 +34,13 @@ def _distinct(positions: Tensor) -> int:
 
 def block_figures(
     layer: int, position: Tensor, relevance: Tensor, source: Tensor, target: Tensor, weight: Tensor
-) -> GraphFigures:
+) -> BlockFigures:
     """The figures from a block's kept nodes ([N] position, relevance) and edges ([E] source, target, weight)."""
     strength, size = weight.abs().double(), relevance.abs().double()
     total, mass = float(strength.sum()), float(size.sum())
     edges = len(weight)
     last = max(int(position.max()) if len(position) else 0, 1)
-    return GraphFigures(
+    return BlockFigures(
         layer=layer,
         nodes=len(position),
         edges=edges,

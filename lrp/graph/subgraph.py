@@ -11,7 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .figures import GraphFigures, block_figures
+from ...columns import BlockFigures
+from .figures import block_figures
 
 
 @dataclass(frozen=True)
@@ -112,7 +113,7 @@ class Graph:
             position = path[-1].source
         return path
 
-    def figures(self) -> list[GraphFigures]:
+    def figures(self) -> list[BlockFigures]:
         """Figures of every block (method.md, 4)."""
         found = []
         for block in range(self.depth):

@@ -7,7 +7,7 @@ record of one prompt, :class:`~.attention_edges.HeadTensors`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,121 +15,83 @@ from torch import Tensor
 from torch.autograd.graph import GradientEdge, get_gradient_edge
 
 from .attention_edges import HeadTensors
-from .mixing import Mixing, wide
+from .mixing import Mixing, PromptShare, wide
 
 
 @dataclass
-class Fused:
-    """One scaled_dot_product_attention call: [batch, heads, n, width] tensors of the autograd graph."""
+class SoftmaxCall:
+    """One attention call: tensors of the autograd graph, [batch, heads, n, width] or [batch · heads, n, width]."""
 
     query: Tensor
     key: Tensor
     value: Tensor
     output: Tensor
-    mask: Tensor | None
-    causal: bool
     scale: float
     batch: int
+
+    @property
+    def entering(self) -> list[Tensor]:
+        """Keys and values."""
+        return [self.key, self.value]
+
+    def by_head(self, x: Tensor) -> Tensor:
+        """See :class:`~.mixing.Mixing`."""
+        return x if x.dim() == 4 else x.reshape(self.batch, -1, *x.shape[-2:])
+
+    def head_tensors(self, share: PromptShare) -> HeadTensors | None:
+        """One prompt's heads, the weights left out; None where no relevance reaches the output."""
+        upstream = [wide(u) for u in share.upstream]
+        if not upstream:
+            return None
+        query, key, value = (wide(share.own(self.by_head(x))) for x in (self.query, self.key, self.value))
+        linear = [(wide(share.own(part[0])), wide(share.own(part[1]))) for part in share.parts] or [(key, value)]
+        return HeadTensors(query, key, value, linear, upstream, self.scale, share.rule)
+
+
+@dataclass
+class Fused(SoftmaxCall):
+    """One scaled_dot_product_attention call."""
+
+    mask: Tensor | None
+    causal: bool
 
     @property
     def sources(self) -> list[Tensor | GradientEdge]:
         """Tensors whose gradients the edges need: only the output's."""
         return [self.output]
 
-    @property
-    def entering(self) -> list[Tensor]:
-        """Keys and values."""
-        return [self.key, self.value]
-
-    def by_head(self, x: Tensor) -> Tensor:
+    def of_prompt(self, share: PromptShare) -> HeadTensors | None:
         """See :class:`~.mixing.Mixing`."""
-        return heads_first(x, self.batch)
-
-    def of_prompt(
-        self,
-        gradients: Sequence[Sequence[Tensor | None]],
-        parts: Sequence[Sequence[Tensor]],
-        prompt: int,
-        n: int,
-        rule: str,
-    ) -> HeadTensors | None:
-        """See :class:`~.mixing.Mixing`."""
-        found = _head_tensors(self, gradients, parts, prompt, n, rule)
+        found = self.head_tensors(share)
         if found is not None:
-            found.mask = None if self.mask is None else _own_mask(self.mask, prompt, n)
+            found.mask = None if self.mask is None else _own_mask(self.mask, share.prompt, share.n)
             found.causal = self.causal
         return found
 
 
 @dataclass
-class Eager:
+class Eager(SoftmaxCall):
     """Attention operation by operation; ``scores`` is the product QKᵀ before anything is done to it.
 
     It is held as an edge of the autograd graph: a model may go on to change the tensor in place (Falcon divides it).
     ``probabilities`` is what multiplied the values: after soft-caps, masks, sinks, softmax.
     """
 
-    query: Tensor
-    key: Tensor
-    value: Tensor
-    output: Tensor
     scores: GradientEdge
     probabilities: Tensor
-    scale: float
-    batch: int
 
     @property
     def sources(self) -> list[Tensor | GradientEdge]:
         """Tensors whose gradients the edges need: the output's, and the scores' where relevance reaches them."""
         return [self.output, self.scores]
 
-    @property
-    def entering(self) -> list[Tensor]:
-        """Keys and values."""
-        return [self.key, self.value]
-
-    def by_head(self, x: Tensor) -> Tensor:
+    def of_prompt(self, share: PromptShare) -> HeadTensors | None:
         """See :class:`~.mixing.Mixing`."""
-        return heads_first(x, self.batch)
-
-    def of_prompt(
-        self,
-        gradients: Sequence[Sequence[Tensor | None]],
-        parts: Sequence[Sequence[Tensor]],
-        prompt: int,
-        n: int,
-        rule: str,
-    ) -> HeadTensors | None:
-        """See :class:`~.mixing.Mixing`."""
-        found = _head_tensors(self, gradients, parts, prompt, n, rule)
+        found, n = self.head_tensors(share), share.n
         if found is not None:
-            found.probabilities = wide(self.by_head(self.probabilities)[prompt, :, :n, :n])
-            found.score_gradient = [None if at[1] is None else wide(at[1][prompt, :, :n, :n]) for at in gradients]
+            found.probabilities = wide(share.own(self.by_head(self.probabilities))[..., :n])
+            found.score_gradient = [None if at[1] is None else wide(share.own(at[1])[..., :n]) for at in share.gradients]
         return found
-
-
-def heads_first(x: Tensor, batch: int) -> Tensor:
-    """[batch · heads, n, width] or [batch, heads, n, width] as [batch, heads, n, width]."""
-    return x if x.dim() == 4 else x.reshape(batch, -1, *x.shape[-2:])
-
-
-def _head_tensors(
-    call: Fused | Eager,
-    gradients: Sequence[Sequence[Tensor | None]],
-    parts: Sequence[Sequence[Tensor]],
-    prompt: int,
-    n: int,
-    rule: str,
-) -> HeadTensors | None:
-    def own(x: Tensor) -> Tensor:
-        return wide(x[prompt, :, :n])
-
-    upstream = [own(at[0]) for at in gradients if at[0] is not None]
-    if not upstream:
-        return None
-    query, key, value = (own(call.by_head(x)) for x in (call.query, call.key, call.value))
-    linear = [(own(part[0]), own(part[1])) for part in parts] or [(key, value)]
-    return HeadTensors(query, key, value, linear, upstream, call.scale, rule)
 
 
 def _own_mask(mask: Tensor, prompt: int, n: int) -> Tensor:
@@ -166,10 +128,10 @@ class AttentionWatch:
                 call["key"],
                 call["value"],
                 output,
-                call.get("attn_mask"),
-                bool(call.get("is_causal")),
                 query.shape[-1] ** -0.5 if scale is None else float(scale),
                 self._batch,
+                call.get("attn_mask"),
+                bool(call.get("is_causal")),
             )
         )
 
@@ -183,7 +145,7 @@ class AttentionWatch:
         if self._softmax is not None and self._product is not None and first.shape[-2:-1] == self._softmax.shape[-2:-1]:
             query, transposed, scores, scale = self._product
             key = transposed.transpose(-1, -2)
-            self._found(Eager(query, key, second, output, scores, first, scale, self._batch))
+            self._found(Eager(query, key, second, output, scale, self._batch, scores, first))
             self._product = self._softmax = None
         elif first.requires_grad and second.requires_grad:
             self._product = (first, second, get_gradient_edge(output), factor)

@@ -9,7 +9,7 @@ A mechanism says, in a module of its own, which functions of transformers it is:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.autograd.graph import GradientEdge
 
 from ..rules.mode import RuleMode
-from .mixing import wide
+from .mixing import PromptShare, wide
 
 #: Numbers in the values, and in what comes of them, of the sources that are run at once.
 SOURCE_ELEMENTS = 1 << 24
@@ -96,22 +96,15 @@ class LinearMixing:
         """Whether an argument steers each token by itself."""
         return name in self.kind.steering and isinstance(self.arguments[name], Tensor)
 
-    def of_prompt(
-        self,
-        gradients: Sequence[Sequence[Tensor | None]],
-        parts: Sequence[Sequence[Tensor]],
-        prompt: int,
-        n: int,
-        rule: str,
-    ) -> LinearEdges | None:
+    def of_prompt(self, share: PromptShare) -> LinearEdges | None:
         """See :class:`~.mixing.Mixing`; the rule is the same for both methods."""
-        upstream = [at[0][prompt, :, :n] for at in gradients if at[0] is not None]
+        upstream = share.upstream
         if not upstream:
             return None
-        given = [part[0][prompt, :, :n] for part in parts] or [self.by_head(self.values)[prompt, :, :n]]
-        kind = self.kind
+        given = [share.own(part[0]) for part in share.parts] or [share.own(self.by_head(self.values))]
+        kind, prompt = self.kind, share.prompt
         arguments = {
-            name: _widened(value[prompt : prompt + 1].narrow(kind.tokens, 0, n) if self._by_token(name) else value)
+            name: _widened(value[prompt : prompt + 1].narrow(kind.tokens, 0, share.n) if self._by_token(name) else value)
             for name, value in self.arguments.items()
         }
         return LinearEdges(kind, self.function, arguments, [wide(u) for u in upstream], [wide(v) for v in given])

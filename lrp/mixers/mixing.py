@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from typing import Protocol
 
 import torch
@@ -24,6 +25,34 @@ class EdgeSource(Protocol):
 
     def rows(self, rows: Tensor, columns: int, *, summed: bool) -> tuple[Tensor, Tensor]:
         """OV and QK edges from tokens 0 … columns − 1 to tokens ``rows`` [r]: [r, columns], or [heads, r, columns]."""
+
+
+@dataclass(frozen=True)
+class PromptShare:
+    """Which prompt of a batch a call is asked about, and what the backward brought it there.
+
+    Attributes:
+        gradients: For each shift s the gradients at the call's ``sources``.
+        parts: For each shift t the parts of ``entering`` [batch, heads, n, width]; none where they are it themselves.
+        prompt: Which row of the batch.
+        n: Its number of tokens: padding behind them is cut off.
+        rule: ``attnlrp`` or ``cplrp``.
+    """
+
+    gradients: Sequence[Sequence[Tensor | None]]
+    parts: Sequence[Sequence[Tensor]]
+    prompt: int
+    n: int
+    rule: str
+
+    def own(self, x: Tensor) -> Tensor:
+        """The prompt's [heads, n, …] of x [batch, heads, seq, …]."""
+        return x[self.prompt, :, : self.n]
+
+    @property
+    def upstream(self) -> list[Tensor]:
+        """What came back to the output, for each shift [heads, n, width]; empty where nothing did."""
+        return [self.own(at[0]) for at in self.gradients if at[0] is not None]
 
 
 class Mixing(Protocol):
@@ -49,23 +78,8 @@ class Mixing(Protocol):
     def by_head(self, x: Tensor) -> Tensor:
         """A tensor of the output's or an entering tensor's layout as [batch, heads, n, width]."""
 
-    def of_prompt(
-        self,
-        gradients: Sequence[Sequence[Tensor | None]],
-        parts: Sequence[Sequence[Tensor]],
-        prompt: int,
-        n: int,
-        rule: str,
-    ) -> EdgeSource | None:
-        """One prompt's share, padding cut off; None where no relevance reaches the output.
-
-        Args:
-            gradients: For each shift s the gradients at ``sources``.
-            parts: For each shift t the parts of ``entering`` [batch, heads, n, width]; none where they are it themselves.
-            prompt: Which row of the batch.
-            n: Its number of tokens.
-            rule: ``attnlrp`` or ``cplrp``.
-        """
+    def of_prompt(self, share: PromptShare) -> EdgeSource | None:
+        """What one prompt's edges are computed from; None where no relevance reaches the output."""
 
 
 def wide(x: Tensor) -> Tensor:

@@ -49,20 +49,12 @@ SELECT
     c.examined,
     c.pairs,
     round(c.pairs / c.examined, 4) AS pair_share,
-    CASE WHEN s.sampled THEN
-        round((c.pairs + 1.9208 - 1.96 * sqrt(c.pairs * (c.examined - c.pairs) / c.examined + 0.9604)) / (c.examined + 3.8416), 4)
-    END AS pair_low,
-    CASE WHEN s.sampled THEN
-        round((c.pairs + 1.9208 + 1.96 * sqrt(c.pairs * (c.examined - c.pairs) / c.examined + 0.9604)) / (c.examined + 3.8416), 4)
-    END AS pair_high,
+    CASE WHEN s.sampled THEN wilson_low(c.pairs, c.examined) END AS pair_low,
+    CASE WHEN s.sampled THEN wilson_high(c.pairs, c.examined) END AS pair_high,
     c.clean,
     round(c.clean / c.examined, 4) AS clean_share,
-    CASE WHEN s.sampled THEN
-        round((c.clean + 1.9208 - 1.96 * sqrt(c.clean * (c.examined - c.clean) / c.examined + 0.9604)) / (c.examined + 3.8416), 4)
-    END AS clean_low,
-    CASE WHEN s.sampled THEN
-        round((c.clean + 1.9208 + 1.96 * sqrt(c.clean * (c.examined - c.clean) / c.examined + 0.9604)) / (c.examined + 3.8416), 4)
-    END AS clean_high,
+    CASE WHEN s.sampled THEN wilson_low(c.clean, c.examined) END AS clean_low,
+    CASE WHEN s.sampled THEN wilson_high(c.clean, c.examined) END AS clean_high,
     p.pairs_by_strategy,
     x.reasons
 FROM counted AS c

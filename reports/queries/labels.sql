@@ -27,12 +27,8 @@ SELECT
     c.label,
     c.failures,
     round(c.failures / c.explained, 4) AS share,
-    CASE WHEN s.sampled THEN
-        round((c.failures + 1.9208 - 1.96 * sqrt(c.failures * (c.explained - c.failures) / c.explained + 0.9604)) / (c.explained + 3.8416), 4)
-    END AS low,
-    CASE WHEN s.sampled THEN
-        round((c.failures + 1.9208 + 1.96 * sqrt(c.failures * (c.explained - c.failures) / c.explained + 0.9604)) / (c.explained + 3.8416), 4)
-    END AS high,
+    CASE WHEN s.sampled THEN wilson_low(c.failures, c.explained) END AS low,
+    CASE WHEN s.sampled THEN wilson_high(c.failures, c.explained) END AS high,
     c.mean_trust
 FROM counted AS c
 JOIN sampled AS s USING (run_id, task, filter)

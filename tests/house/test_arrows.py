@@ -35,7 +35,7 @@ STOREYS = [
 #: Parts that know less than their storey allows.
 ONLY = {
     "reports": {"store", "terms", "records", "columns", "steps", "errors"},
-    "lrp": {"errors"},
+    "lrp": {"errors", "columns"},
     "plugin": set(),
     "tasks": set(),
     "records": {"columns", "charges", "runs", "steps"},

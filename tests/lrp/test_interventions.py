@@ -8,27 +8,15 @@ from typing import Any
 
 import pytest
 import torch
-from families import FAMILIES, exact, tokens
+from families import FAMILIES, exact
 from lm_eval_attrib.lrp.decoder.blocks import find_blocks, hidden_of
 from lm_eval_attrib.lrp.intervention.interventions import Variant, intervene, mean_embedding
 from lm_eval_attrib.lrp.intervention.probe import Probe
-from lm_eval_attrib.lrp.pair import Pair
+from probing import IDS, LAST, PAIR, VARIANTS, delta, plain
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
-from transformers import PreTrainedModel
 
-IDS = tokens(11)
-PAIR = Pair(IDS, target=5, contrast=7)
-LAST = len(IDS) - 1
-VARIANTS = [
-    Variant(),
-    Variant(masked=(3, 4)),
-    Variant(shifted=(2, 5), shift=3.0),
-    Variant(nodes=((1, 4), (-1, 2), (0, 6))),
-    Variant(heads=((0, 1, None), (1, 2, LAST))),
-    Variant(masked=(0,), shifted=(7, 8), shift=-2.0, nodes=((0, 9),), heads=((1, 3, 4),)),
-]
 ALL = [(name, attention) for name, family in FAMILIES.items() for attention in family.attention]
 
 
@@ -36,15 +24,6 @@ ALL = [(name, attention) for name, family in FAMILIES.items() for attention in f
 def _float64() -> Iterator[None]:
     with exact():
         yield
-
-
-def delta(logits: Tensor) -> Tensor:
-    return logits[:, -1, PAIR.target] - logits[:, -1, int(PAIR.contrast or 0)]
-
-
-def plain(model: PreTrainedModel, **options: Tensor) -> Tensor:
-    with torch.no_grad():
-        return delta(model(**(options or {"input_ids": torch.tensor([IDS])}), use_cache=False).logits)
 
 
 @pytest.mark.parametrize(("name", "attention"), ALL)

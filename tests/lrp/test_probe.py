@@ -7,42 +7,21 @@ from contextlib import contextmanager
 
 import pytest
 import torch
-from families import FAMILIES, HYBRIDS, exact, tokens
+from families import FAMILIES, HYBRIDS, exact
 from lm_eval_attrib.lrp.decoder.blocks import find_blocks
 from lm_eval_attrib.lrp.intervention.interventions import Variant, intervene
 from lm_eval_attrib.lrp.intervention.probe import Probe
 from lm_eval_attrib.lrp.pair import Pair
+from probing import IDS, LAST, PAIR, VARIANTS, plain
 from torch import Tensor, nn
-from transformers import PreTrainedModel
 
 from lm_eval_attrib.errors import ArgumentError, ModelError
-
-IDS = tokens(11)
-PAIR = Pair(IDS, target=5, contrast=7)
-LAST = len(IDS) - 1
-VARIANTS = [
-    Variant(),
-    Variant(masked=(3, 4)),
-    Variant(shifted=(2, 5), shift=3.0),
-    Variant(nodes=((1, 4), (-1, 2), (0, 6))),
-    Variant(heads=((0, 1, None), (1, 2, LAST))),
-    Variant(masked=(0,), shifted=(7, 8), shift=-2.0, nodes=((0, 9),), heads=((1, 3, 4),)),
-]
 
 
 @pytest.fixture(autouse=True)
 def _float64() -> Iterator[None]:
     with exact():
         yield
-
-
-def delta(logits: Tensor) -> Tensor:
-    return logits[:, -1, PAIR.target] - logits[:, -1, int(PAIR.contrast or 0)]
-
-
-def plain(model: PreTrainedModel, **options: Tensor) -> Tensor:
-    with torch.no_grad():
-        return delta(model(**(options or {"input_ids": torch.tensor([IDS])}), use_cache=False).logits)
 
 
 def test_sequence_measures_both_continuations() -> None:

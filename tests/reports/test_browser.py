@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from lm_eval_attrib.reports.html import write_report
-from report_browser import FAILURE, MARKS, Pages, chromium, report, task_page
+from report_browser import FAILURE, MARKS, Pages, task_page
 from report_records import explanation, run, summary, unattributed
 
 from lm_eval_attrib.records import Check
@@ -32,19 +31,6 @@ HOSTILE = (
     "\ufeff\u200bhidden",
 )
 VILE = " ".join(HOSTILE)
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with chromium() as launched:
-        yield launched
-
-
-@pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    made = [explanation(number) for number in range(130)]
-    missing = [unattributed(200 + number, "no pair", f"reason {number}") for number in range(3)]
-    return report(tmp_path_factory.mktemp("browser"), *made, *missing)
 
 
 def hostile(folder: Path) -> Path:

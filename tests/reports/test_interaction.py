@@ -3,31 +3,18 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from report_browser import FAILURE, MARKS, Pages, chromium, report, task_page
-from report_records import explanation, failure, flow, unattributed
+from report_browser import FAILURE, MARKS, Pages, report, task_page
+from report_records import explanation, failure, flow
 
 from lm_eval_attrib.records import Contrast, PairFigures
 
 pytestmark = MARKS
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with chromium() as launched:
-        yield launched
-
-
-@pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    made = [explanation(number) for number in range(130)]
-    missing = [unattributed(200 + number, "no pair", f"reason {number}") for number in range(3)]
-    return report(tmp_path_factory.mktemp("browser"), *made, *missing)
 
 
 def test_heat_map_by_hand_and_by_keyboard(browser: Any, site: Path) -> None:

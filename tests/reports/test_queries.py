@@ -159,6 +159,12 @@ def test_labels_and_patterns(store: Store) -> None:
     assert patterns == [("org/model-a", "M-IA", "OIT", 2), ("org/model-b", "M-IA", "OIT", 2)]
 
 
+def test_the_databases_interval_is_scipys(store: Store) -> None:
+    for part, whole in ((0, 1), (1, 1), (0, 40), (7, 40), (40, 40), (1234, 98765)):
+        [found] = store.sql(f"SELECT wilson_low({part}, {whole}) AS low, wilson_high({part}, {whole}) AS high").to_pylist()
+        assert (found["low"], found["high"]) == pytest.approx(interval(part, whole), abs=6e-5)
+
+
 def test_overview_and_tasks_agree(store: Store) -> None:
     runs = rows(store, "overview")
     assert [(row["model"], row["documents"], row["attributed"], row["clean"]) for row in runs] == [
