@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from ..records import JudgedDocument, digest
@@ -47,10 +47,14 @@ def requests_identity(documents: Sequence[Document]) -> dict[int, str]:
     }
 
 
-def answers_identity(task: EvaluatedTask) -> str:
-    """A digest of what was answered to which document of a task: the same for a task and for the samples of it."""
-    answers = {one.doc_id: list(map(_answers, one.requests)) for one in task.documents}
-    return digest("answers", task.name, sorted(answers.items()))
+def answers_of(task: EvaluatedTask) -> dict[int, str]:
+    """By document a digest of what was answered to it: the same for a task and for the samples of it."""
+    return {one.doc_id: digest("answer", list(map(_answers, one.requests))) for one in task.documents}
+
+
+def answers_identity(task: str, parts: Iterable[Mapping[int, str]]) -> str:
+    """A digest of all answers to a task, whichever processes they came from (``parts``: :func:`answers_of` of each)."""
+    return digest("answers", task, sorted({item for part in parts for item in part.items()}))
 
 
 def _answers(request: Request) -> list[Any]:

@@ -6,10 +6,11 @@ import logging
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
-from ..evaluation.documents import answers_identity
+from ..evaluation.documents import answers_identity, answers_of
 from ..evaluation.samples import read_tasks
 from ..evaluation.task import EvaluatedTask
 from ..explain.collect import EvaluatedModel, explain_tasks
+from ..explain.host import gather
 from ..explain.outcome import ExplainReport
 from .observed_task import ObservedTask
 from .rebuilt_task import with_definitions
@@ -39,8 +40,11 @@ def explain_evaluation(lm: Watched, observed: Sequence[ObservedTask], arguments:
                 one.read()
             _say_what_was_cached(lm, observed)
             report = explain_tasks(lm, observed, _settings(arguments))
+            # The samples that an evaluation returns are those of all processes.
+            parts = gather(lm, {one.name: answers_of(one) for one in observed})
             if not report.problems and not report.interrupted:
-                lm.reports.update({answers_identity(one): report for one in observed})
+                names = [one.name for one in observed]
+                lm.reports |= {answers_identity(name, [part.get(name, {}) for part in parts]): report for name in names}
     finally:
         if lm.scored is not None:
             lm.scored.clear()
@@ -57,7 +61,7 @@ def explain_samples(lm: Watched, samples: Mapping[str, Any], origin: str) -> Exp
     for task, problem in problems.items():
         log.info("Other answers to %s cannot be scored: %s.", task, problem)
     tasks: Sequence[EvaluatedTask] = read
-    known = [lm.reports.get(answers_identity(one)) for one in tasks]
+    known = [lm.reports.get(answers_identity(one.name, [answers_of(one)])) for one in tasks]
     first = known[0] if known else None
     if first is not None and all(report is not None and report.run_id == first.run_id for report in known):
         log.warning("These samples were explained when they were evaluated: run %s in %s.", first.run_id, first.database)

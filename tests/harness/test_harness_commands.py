@@ -21,6 +21,7 @@ import lm_eval.evaluator
 from accelerate import Accelerator
 from lm_eval.tasks import TaskManager
 from lm_eval_attrib.explain import collect
+from lm_eval_attrib.explain.outcome import ExplainReport
 from lm_eval_attrib.harness.model import AttribHFLM
 
 def keep(lm, evaluated, settings):
@@ -29,6 +30,7 @@ def keep(lm, evaluated, settings):
              "failures": sorted([one.task, one.doc_id, one.failure_id] for one in evaluated.failures)}
     with open(os.path.join(sys.argv[3], f"rank{lm.rank}.json"), "w") as file:
         json.dump(found, file)
+    return ExplainReport(evaluated.run.run_id, "runs.duckdb")
 
 collect.explain_run = keep
 lm_eval.evaluator.add_env_info = lambda results: None
@@ -41,6 +43,9 @@ tasks = ["t_choice", "t_generate", "t_rolling", "t_likelihood"]
 manager = TaskManager(include_path=sys.argv[2], include_defaults=False)
 results = lm_eval.evaluator.simple_evaluate(model=lm, tasks=tasks, task_manager=manager, bootstrap_iters=0, limit=7)
 assert (results is None) == (lm.rank > 0)
+if results is not None:  # samples of all processes, explained by all of them already
+    del collect.explain_run
+    assert lm.explain(results).database == "runs.duckdb"
 """
 
 
