@@ -1,7 +1,7 @@
 """Strategy ``choice``: where the chosen continuation leaves the right one, in the ids that were scored (method.md, 5).
 
 What the verdict compared is the margin. The first tokens in which the two continuations differ are explained alone only while
-they carry at least half of it; else the margin itself is.
+they carry at least half of it and at most twice; else the margin itself is.
 """
 
 from __future__ import annotations
@@ -14,8 +14,9 @@ from ..records import Continuation, Contrast, Failure, NoPair
 from .margin import Margin, compares_mass, margin_of, margin_of_terms, measured
 from .workbench import Workbench
 
-#: The part of the margin that the first differing tokens must carry to stand for it.
-ENOUGH = 0.5
+#: The part of the margin that the first differing tokens must carry to stand for it, and the most that they may: of what is more
+#: than twice the margin, the other tokens take back more than half, and decide as much.
+ENOUGH, MOST = 0.5, 2.0
 
 
 class Choice:
@@ -65,7 +66,7 @@ def as_sequence(contrast: Contrast) -> Contrast:
 
 
 def _weighed(contrast: Contrast) -> Contrast:
-    """``contrast`` with its share of the margin; as whole continuations where that is less than half, or of another sign."""
+    """``contrast`` with its share of the margin; as whole continuations where that is not about all of it."""
     nats = margin_of_terms(contrast.terms, contrast.pooled)
     if nats is None:
         return contrast
@@ -75,7 +76,7 @@ def _weighed(contrast: Contrast) -> Contrast:
     sides = {term.side: term for term in contrast.terms}
     delta = sides["target"].logprobs[place] - sides["contrast"].logprobs[place]
     carried = sum(term.weight * term.logprobs[place] for term in sides.values())
-    if nats > 0 and min(delta, carried) >= ENOUGH * nats:
+    if nats > 0 and min(delta, carried) >= ENOUGH * nats and carried <= MOST * nats:
         return replace(contrast, share=delta / nats)
     lead = "the right choice leads there: " if delta <= 0 else ""
     reason = f"the first differing tokens (Δℓ = {delta:.2f}) carry {carried:.2f} of a margin of {nats:.2f} nats; {lead}"

@@ -108,6 +108,18 @@ def test_the_first_tokens_stand_for_the_margin_only_while_they_carry_half_of_it(
     assert (whole.target_ids, whole.contrast_ids) == (options[0].ids, options[1].ids)
 
 
+def test_first_tokens_that_carry_more_than_twice_the_margin_do_not_stand_for_it() -> None:
+    ranked = [token for token, _ in SCORER.top(PROMPT, 300)]
+    first, last = ranked[0], ranked[-1]
+    right = scored((last, SCORER.top((*PROMPT, last), 1)[0][0]), "b")
+    wrongs = [scored((first, token), "a") for token, _ in SCORER.top((*PROMPT, first), 300)]
+    lead = SCORER.log_probability(PROMPT, (first,)) - SCORER.log_probability(PROMPT, (last,))
+    tight = next(one for one in wrongs if 0 < (one.logprob or 0) - (right.logprob or 0) < lead / 2.5)
+    whole = pair(failed("acc", [tight, right]))
+    assert nats(whole) < lead / 2.5
+    assert (whole.objective, whole.share) == ("sequence", 1.0)
+
+
 def test_under_other_lengths_a_common_beginning_counts_too() -> None:
     options = [scored((40, 42, 43), "abc"), scored((40, 42), "a much longer text of an option")]
     found = pair(failed("acc_norm", options))
