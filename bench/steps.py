@@ -1,9 +1,9 @@
 """Is the step that ``step`` finds the one that readers mark? ``python bench/steps.py --model PATH --json FILE``.
 
-``bench/readings/first_wrong_steps.jsonl`` holds wrong answers of Qwen2.5-Coder-0.5B-Instruct to gsm8k and MATH-500 documents, worked
-out step by step, and where two readers, who did not see each other's marks, saw the first wrong step. Counted are the responses in
-which both saw one and agree on it. A step is the one marked if it shares a line with what either reader accepts; ``strict``: if it
-holds the very place that one of them marked.
+``bench/readings/first_wrong_steps.jsonl`` holds wrong answers of Qwen2.5-Coder-0.5B-Instruct to gsm8k and MATH-500 documents,
+worked out step by step, and where two readers, who did not see each other's marks, saw the first wrong step. Counted are the
+responses in which both saw one and agree on it. A step is the one marked if it shares a line with what either reader accepts;
+``strict``: if it holds the very place that one of them marked.
 
 - trajectory: of all agreed ones, the first step that the trajectory suspects is the one marked;
 - proved: of those where a trial turned the answer right, the step proved is the one marked; ``found``: in how many one did.
@@ -45,7 +45,7 @@ class Reading:
 
     @property
     def marks(self) -> list[dict[str, Any]]:
-        """Both readers': kind, and of a step its line, a quote that begins where it goes wrong, other lines that say the same."""
+        """Both readers': kind; of a step its line, a quote that begins where it goes wrong, and other lines that say the same."""
         found: list[dict[str, Any]] = self.row["readings"]
         return found
 

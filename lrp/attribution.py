@@ -94,7 +94,7 @@ def assemble(pair: Pair, results: list[PassResult], rule: str, visited: tuple[An
     contrast = pair.contrast
     top = logits.topk(min(TOP, logits.numel()))
     graph = heads = neurons = None
-    notes: tuple[str, ...] = ()
+    notes = tuple(dict.fromkeys(result.note for result in results if result.note))
     if visited is not None:
         visitor, turn, prompt = visited
         graph, heads, neurons = visitor.collect(turn, prompt, layers, padding)

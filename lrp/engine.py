@@ -20,6 +20,7 @@ from .decoder.implementation import quiet
 from .graph.building import Learnt
 from .graph.request import GraphRequest
 from .graph.visitor import GraphVisitor
+from .integrated import integrated_gradients
 from .memory import plan as plans
 from .mixers.known import mixing_sites, ruled
 from .pair import Pair, require_tokens, without_padding
@@ -33,9 +34,6 @@ from .sweep.sweep import MEMORY_MODES, Batch, MemoryMode, PassResult, Sweep
 from .sweep.visitor import Visitor
 
 log = logging.getLogger(__name__)
-
-#: Steps of the path that integrated gradients averages over (midpoint rule).
-INTEGRATED_STEPS = 20
 
 
 class Engine:
@@ -194,7 +192,8 @@ class Engine:
             visitor = visitor_for(batch) if visitor_for else None  # a failed attempt leaves half a graph in its own
             try:
                 if self.rule == "integrated_gradients":
-                    return self._integrated(batch, mode), None
+                    walk = partial(Sweep, self.decoder, self._rules, mode, None)
+                    return integrated_gradients(batch, walk), None
                 results = self.sweep(mode, visitor).run(batch)
                 self._replays = self._replays or mode != "graph"
                 return results, visitor
@@ -206,28 +205,6 @@ class Engine:
             if torch.cuda.is_available():
                 torch.cuda.empty_cache()  # only now that the error is gone are the failed attempt's tensors free
         raise AssertionError("unreachable: the last memory mode returns or raises")
-
-    def _integrated(self, batch: Batch, mode: MemoryMode) -> list[list[PassResult | None]]:
-        """Integrated gradients from the zero embedding (arXiv 1703.01365), midpoint rule; scalars are those of the prompt."""
-        plain = Sweep(self.decoder, self._rules, mode).run(batch)
-        total: list[list[Tensor | None]] = [[None] * len(turn) for turn in plain]
-        for step in range(INTEGRATED_STEPS):
-            share = (step + 0.5) / INTEGRATED_STEPS
-            swept = Sweep(self.decoder, self._rules, mode, embed=partial(torch.mul, share)).run(batch)
-            for t, turn in enumerate(swept):
-                for u, result in enumerate(turn):
-                    if result is not None:
-                        # The sweep gives (share · x) ⊙ gradient; the path's average is of x ⊙ gradient.
-                        part = result.layers[:1] / (share * INTEGRATED_STEPS)
-                        before = total[t][u]
-                        total[t][u] = part if before is None else before + part
-        return [
-            [
-                None if result is None or layers is None else PassResult(result.scalar, result.logits, layers, result.loud)
-                for result, layers in zip(turn, sums, strict=True)
-            ]
-            for turn, sums in zip(plain, total, strict=True)
-        ]
 
     @contextmanager
     def _ruled(self, observer: Observer | None) -> Iterator[None]:

@@ -14,8 +14,8 @@ from ..records import Continuation, Contrast, Failure, NoPair
 from .margin import Margin, compares_mass, margin_of, margin_of_terms, measured
 from .workbench import Workbench
 
-#: The part of the margin that the first differing tokens must carry to stand for it, and the most that they may: of what is more
-#: than twice the margin, the other tokens take back more than half, and decide as much.
+#: The part of the margin that the first differing tokens must carry to stand for it, and the most that they may: where they
+#: carry more than twice the margin, the other tokens take back more than half of it, and decide as much.
 ENOUGH, MOST = 0.5, 2.0
 
 

@@ -51,12 +51,16 @@ class Batch:
 
 @dataclass
 class PassResult:
-    """What one pass gave: its scalar, its logits [r, vocabulary] on the CPU, relevance [L + 1, n], loud positions [n]."""
+    """What one pass gave: its scalar, its logits [r, vocabulary] on the CPU, relevance [L + 1, n], loud positions [n].
+
+    ``note`` is what a reader of the relevance has to know.
+    """
 
     scalar: float
     logits: Tensor
     layers: Tensor
     loud: Tensor
+    note: str = ""
 
 
 @dataclass

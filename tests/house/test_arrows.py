@@ -57,7 +57,7 @@ LIBRARIES = {
 ENGINE = [
     {""},
     {"engine"},
-    {"audit", "attribution"},
+    {"audit", "attribution", "integrated"},
     {"graph", "memory", "intervention"},
     {"sweep"},
     {"mixers", "decoder"},

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 
 import pytest
 import torch
 from families import FAMILIES, VOCAB, exact, tokens
-from lm_eval_attrib.lrp import Engine, Pair
+from lm_eval_attrib.lrp import Engine, Pair, integrated
 from torch import Tensor
 from transformers import PreTrainedModel
 
@@ -105,19 +106,35 @@ def test_relevance_is_linear_in_the_objective(model: PreTrainedModel, objective:
     torch.testing.assert_close(one.layers - other.layers, difference.layers, rtol=1e-8, atol=1e-11)
 
 
-def test_integrated_gradients(model: PreTrainedModel) -> None:
-    x = embedded(model, IDS)
+def path_average(model: PreTrainedModel, x: Tensor, steps: int) -> Tensor:
+    """Gradient × input [n] averaged over the path from zero to x [1, n, d], by the midpoint rule."""
     total = torch.zeros_like(x)
-    for step in range(20):
-        point = ((step + 0.5) / 20 * x).detach().requires_grad_()
-        (gradient,) = torch.autograd.grad(
-            POINTS["logit_diff"](model(inputs_embeds=point, use_cache=False).logits[0, -1]), point
-        )
-        total += gradient / 20
-    for memory in ("graph", "blockwise"):
-        [found] = Engine(model, rule="integrated_gradients", memory=memory).attribute([pair("logit_diff")])
-        torch.testing.assert_close(found.tokens, (x * total).sum(-1)[0].detach(), rtol=1e-9, atol=1e-11)
-        assert found.delta_logit == pytest.approx(POINTS["logit_diff"](model(torch.tensor([IDS])).logits[0, -1]).item())
+    for step in range(steps):
+        point = ((step + 0.5) / steps * x).detach().requires_grad_()
+        scalar = POINTS["logit_diff"](model(inputs_embeds=point, use_cache=False).logits[0, -1])
+        total += torch.autograd.grad(scalar, point)[0] / steps
+    return (x * total).sum(-1)[0].detach()
+
+
+@pytest.mark.parametrize("memory", ["graph", "blockwise"])
+def test_integrated_gradients_go_on_until_they_converge(model: PreTrainedModel, memory: str) -> None:
+    x = embedded(model, IDS)
+    [found] = Engine(model, rule="integrated_gradients", memory=memory).attribute([pair("logit_diff")])
+    ends = [POINTS["logit_diff"](model(inputs_embeds=x * share, use_cache=False).logits[0, -1]).item() for share in (1, 0)]
+    averages = {steps: path_average(model, x, steps) for steps in (20, 40, 80, 160, 320)}
+    misses = {steps: abs(one.sum().item() / (ends[0] - ends[1]) - 1) for steps, one in averages.items()}
+    steps = next((steps for steps, missed in misses.items() if missed <= 0.05), 320)
+    torch.testing.assert_close(found.tokens, averages[steps], rtol=1e-9, atol=1e-11)
+    assert found.delta_logit == pytest.approx(ends[0])
+    assert found.notes[0].startswith(f"integrated gradients, {steps} steps")
+    assert ("not converged" in found.notes[0]) == (misses[steps] > 0.05)
+
+
+def test_integrated_gradients_that_do_not_converge_say_so(model: PreTrainedModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(integrated, "TOLERANCE", 0.0)
+    monkeypatch.setattr(integrated, "MOST_STEPS", 40)
+    [found] = Engine(model, rule="integrated_gradients").attribute([pair("logit_diff")])
+    assert re.fullmatch(r"integrated gradients, 40 steps, not converged: their sum misses \d+ % of .*", found.notes[0])
 
 
 def test_random_is_seeded_and_its_own_for_each_pair(model: PreTrainedModel) -> None:
