@@ -45,7 +45,7 @@ class Reading:
 
     @property
     def marks(self) -> list[dict[str, Any]]:
-        """Both readers': kind; of a step its line, a quote that begins where it goes wrong, and other lines that say the same."""
+        """Both readers': kind; of a step its line, a quote that begins where it goes wrong, other lines that say the same."""
         found: list[dict[str, Any]] = self.row["readings"]
         return found
 

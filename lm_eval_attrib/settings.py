@@ -27,6 +27,7 @@ LONGEST_NAME = 255
 Rule = Literal["attnlrp", "cplrp", "gradient", "integrated_gradients", "random"]
 Objective = Literal["logit_diff", "max_logit", "topk_avg", "demean", "sequence"]
 Memory = Literal["auto", "graph", "blockwise", "offload"]
+Checks = Literal["on", "cheap", "off"]
 
 
 def _split(value: Any) -> Any:
@@ -59,8 +60,11 @@ def _usable_path(value: Any) -> Any:
 
 
 def _switch(value: Any) -> Any:
-    """``on`` and ``off`` are truth values in YAML."""
-    return {True: "on", False: "off"}.get(value, value) if isinstance(value, bool) else value
+    """``on`` and ``off`` are truth values in YAML, and other words for them are understood: ``true``, ``0``, ``no``."""
+    if not isinstance(value, bool | int | str):
+        return value
+    word = str(value).strip().lower()
+    return {"true": "on", "1": "on", "yes": "on", "false": "off", "0": "off", "no": "off"}.get(word, word)
 
 
 File = Annotated[Path, BeforeValidator(_usable_path)]
@@ -84,7 +88,9 @@ class Settings(BaseModel):
     objective: Objective = Field("logit_diff", description="the scalar that is explained")
     contrast: Names = Field((), description="strategies for generated answers, in order; empty: the profile's order")
     graph: bool = Field(True, description="attribution graphs, heads and neurons")
-    checks: bool = Field(True, description="causal checks, labels and trust")
+    checks: Annotated[Checks, BeforeValidator(_switch)] = Field(
+        "on", description="causal checks, labels and trust; cheap: two masks and trust, no labels"
+    )
     limit: Annotated[Count | None, _word_means_none("all")] = Field(
         100, description="failures explained a task, a seeded sample; all: every one; 0: none"
     )

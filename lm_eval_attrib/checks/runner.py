@@ -22,10 +22,16 @@ from .controls import Trials
 from .experiments import Experiment, ablate_heads, ablate_nodes, mask, mask_all, shift
 from .explained_prompt import Subject
 from .labels import Labelling, Thresholds, labelling
-from .trust import rank_agreement, trust
+from .trust import TOP_WORDS, rank_agreement, trust
 
 #: How words are masked unless asked otherwise; docs/labels.md has the figures that speak for it.
 DEFAULT_MASKING: Masking = "attention"
+
+#: What a failure's label says under ``attrib_checks=cheap``.
+_CHEAP = (
+    "Undecided: attrib_checks=cheap masks the top words alone. It leaves out random places, without which nothing is labelled, "
+    "ablations, patterns, and the other rule's ranking."
+)
 
 #: Relevant segments whose attention is raised one by one.
 _MOST_SEGMENTS = 3
@@ -53,6 +59,7 @@ def verify(
     thresholds: Thresholds | None = None,
     *,
     masking: Masking = DEFAULT_MASKING,
+    cheap: bool = False,
     curves: bool = False,
     seed: int = 0,
     task: str = "",
@@ -65,6 +72,8 @@ def verify(
         subject: the explained failure.
         thresholds: every number that matters; None takes the defaults.
         masking: how words are masked.
+        cheap: two rows at most: the top word masked and, where that does not turn the answer, the top three. It tells how far
+            to trust the ranking; without random places nothing is labelled, and trust is medium at most.
         curves: also run both deletion curves. They take up to 26 rows more, so they are no part of the budget of checks: they
             compare methods, while one failure's label needs their first five points only, which the checks are.
         seed: chance of the controls; the same seed draws the same places.
@@ -78,7 +87,8 @@ def verify(
     thresholds = thresholds or Thresholds()
     probe = Probe(model, subject.pair, masking=masking, left_out=sorted(subject.specials))
     trials = Trials(probe, thresholds, random.Random(seed), task, record)
-    found = _Checker(subject, trials, *_size(model)).run()
+    checker = _Checker(subject, trials, *_size(model))
+    found = checker.run_cheaply() if cheap else checker.run()
     checks = trials.checks()
     rows, area = probe.rows, None
     if curves and subject.maskable:
@@ -107,6 +117,16 @@ class _Checker:
             self._prior()
         return self._labelling()
 
+    def run_cheaply(self) -> Labelling:
+        """The first mask and, where it turns nothing, that of all words that trust speaks of; what needs draws is undecided."""
+        top = self._top_masks()[:TOP_WORDS]
+        self.trials.begin(self.subject.delta, top[:1])
+        if self.trials.delta > self.thresholds.least_delta and top:
+            if self.trials.fewest(MASK_TOP) is None:
+                self.trials.measure(top[1:][-1:])
+            return Labelling(None, None, _CHEAP)
+        return self._labelling()
+
     def _labelling(self) -> Labelling:
         return labelling(self.trials.delta, self.trials.checks(), self.thresholds)
 
@@ -114,12 +134,15 @@ class _Checker:
 
     def _masks(self) -> None:
         """Masks of more and more top-ranked words until the answer turns: mostly by the first or second."""
-        most = min(self.thresholds.max_words, len(self.subject.ranked))
-        top = [mask(self.subject, MASK_TOP, self.subject.ranked[:k], nested=True) for k in range(1, most + 1)]
+        top = self._top_masks()
         self.trials.begin(self.subject.delta, top[:1])
         for batch in (top[1:2], top[2:]):
             if self.trials.delta > self.thresholds.least_delta and self.trials.fewest(MASK_TOP) is None:
                 self.trials.measure(batch)
+
+    def _top_masks(self) -> list[Experiment]:
+        most = min(self.thresholds.max_words, len(self.subject.ranked))
+        return [mask(self.subject, MASK_TOP, self.subject.ranked[:k], nested=True) for k in range(1, most + 1)]
 
     def _ablations(self) -> None:
         """Graph nodes and heads, each against chance where it turned the answer, until one convinces."""

@@ -35,7 +35,8 @@ def trust(delta: float, completeness_gap: float | None, checks: Sequence[Check],
 
     where the effect is taken at the smallest number of words, up to three, that turns the answer, or at the largest that was
     tried. A logistic curve makes of it the probability that one of the three top words is causal. High is ≥ 0.9, medium ≥ 0.6;
-    a pair that is not clean (``delta`` ≤ 1) is medium at most, and so is one without an effect.
+    a pair that is not clean (``delta`` ≤ 1) is medium at most, and so is one without an effect, or with one that no random
+    places were set against.
 
     Args:
         delta: Δℓ (nats) of the unchanged prompt.
@@ -58,6 +59,7 @@ def trust(delta: float, completeness_gap: float | None, checks: Sequence[Check],
     probability = float(special.expit(INTERCEPT + SLOPE * score))
     doubts = [] if delta > _CLEAN else [f"Δℓ is {delta_text(delta)}, too close to call"]
     doubts += [] if masked is not None else ["no word was masked"]
+    doubts += ["no random places were tried"] if masked is not None and masked.turned and not masked.draws else []
     level: Literal["high", "medium", "low"] = "low"
     if probability >= MEDIUM:
         level = "high" if probability >= HIGH and not doubts else "medium"

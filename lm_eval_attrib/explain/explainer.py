@@ -36,7 +36,8 @@ logger = logging.getLogger(__name__)
 RIVALS = {"attnlrp": "cplrp", "cplrp": "attnlrp"}
 
 #: What an explanation takes, in forward passes of its prompt (bench/engine.py, bench/graph.py, bench/checks.py).
-ATTRIBUTION, GRAPH, CHECKS = 4, 3, 13
+ATTRIBUTION, GRAPH = 4, 3
+CHECKS = {"on": 13, "cheap": 2, "off": 0}
 
 #: Tokens before a token that its text may depend on.
 _LOOK_BACK = 4
@@ -85,7 +86,7 @@ class Explainer:
         self._pairs = pairs or {}
         self.engine = self._engine(settings.rule)
         self.engine.audit()
-        rival = RIVALS.get(settings.rule) if settings.checks else None
+        rival = RIVALS.get(settings.rule) if settings.checks == "on" else None
         self._rival = self._engine(rival) if rival else None
         self._graph = GraphRequest(prune=True) if settings.graph and settings.rule in RIVALS else False
         self._benches = Benches(model, tokenizer, settings, judge, resources)
@@ -131,7 +132,7 @@ class Explainer:
             logger.debug("no forward pass to guess from: %s", error)
             return None
         passes = ATTRIBUTION * (1 if self._rival is None else 2)
-        return took * (passes + (GRAPH if self._graph else 0) + (CHECKS if self.settings.checks else 0))
+        return took * (passes + (GRAPH if self._graph else 0) + CHECKS[self.settings.checks])
 
     # --- the pair ------------------------------------------------------------------------------------------------
 
@@ -237,7 +238,7 @@ class Explainer:
             **recording.graph_tables(pruned, attribution.heads, attribution.neurons),
         )
         explanation = self._chained(explanation, attribution)
-        return self._checked(explanation, found, attribution, rival, profile) if self.settings.checks else explanation
+        return explanation if self.settings.checks == "off" else self._checked(explanation, found, attribution, rival, profile)
 
     def _chained(self, explanation: Explanation, attribution: Attribution) -> Explanation:
         """The explanation with its relevance followed through the model's own output; without, where that fails."""
@@ -246,7 +247,12 @@ class Explainer:
             return explanation
         try:
             followed = follow_output(
-                self.engine, contrast, attribution.tokens, table.special, lambda place: table.texts[place], self.settings.checks
+                self.engine,
+                contrast,
+                attribution.tokens,
+                table.special,
+                lambda place: table.texts[place],
+                self.settings.checks == "on",
             )
         except Exception as error:
             logger.debug("a chain could not be followed", exc_info=True)
@@ -310,7 +316,12 @@ class Explainer:
         started = time.perf_counter()
         try:
             verified: Verification = verify(
-                self.model, subject, seed=self._chance(found.failure), task=found.failure.task, record=self._chances
+                self.model,
+                subject,
+                cheap=self.settings.checks == "cheap",
+                seed=self._chance(found.failure),
+                task=found.failure.task,
+                record=self._chances,
             )
         except Exception as error:
             # The attribution is sound without its checks: it is kept, and says that it was not checked.

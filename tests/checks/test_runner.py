@@ -253,3 +253,26 @@ def test_a_known_difference_is_not_measured_again(monkeypatch: pytest.MonkeyPatc
     assert known.label == measured.label
     assert [row.delta_before for row in known.checks] == [4.0] * len(known.checks)
     assert known.rows == measured.rows - 1
+
+
+@pytest.mark.parametrize(("turned_by", "amounts"), [({TRIGGER}, [1]), ({NAME}, [1, 2]), ({99}, [1, 2])])
+def test_cheap_checks_mask_twice_at_most_and_label_nothing(
+    monkeypatch: pytest.MonkeyPatch, turned_by: set[int], amounts: list[int]
+) -> None:
+    def world(variant: Variant) -> float:
+        return -1.0 if turned_by & set(variant.masked) else 4.0
+
+    found = checked(world, monkeypatch, subject(delta=4.0), cheap=True)
+    assert [row.check for row in found.checks] == [MASK_TOP] * len(amounts)
+    assert [row.amount for row in found.checks] == [1, 3][: len(amounts)]
+    assert (found.rows, found.label, found.pattern) == (len(amounts), None, None)
+    assert "attrib_checks=cheap" in found.label_reason
+    assert found.trust.level in ("medium", "low")
+    assert (found.trust.score > 0.5) == (turned_by != {99})
+    assert ("no random places were tried" in found.trust.sentence) == (turned_by != {99})
+
+
+def test_cheap_checks_of_an_unclean_pair_say_that_it_is_too_close(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = checked(lambda variant: -1.0, monkeypatch, subject(delta=0.5), cheap=True)
+    assert found.label_reason.startswith("Undecided, too close")
+    assert found.rows == 1

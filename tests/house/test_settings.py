@@ -16,7 +16,7 @@ def test_defaults() -> None:
     assert settings == Settings()
     assert (settings.db, settings.rule, settings.objective) == (Path("attributions.duckdb"), "attnlrp", "logit_diff")
     assert settings.graph
-    assert settings.checks
+    assert settings.checks == "on"
     assert (settings.limit, settings.memory, settings.batch_size) == (100, "auto", None)
 
 
@@ -28,8 +28,11 @@ def test_defaults() -> None:
         ("attrib_graph", "off", "graph", False),
         ("attrib_graph", "on", "graph", True),
         ("attrib_graph", False, "graph", False),
-        ("attrib_checks", "False", "checks", False),
-        ("attrib_checks", 1, "checks", True),
+        ("attrib_checks", "False", "checks", "off"),
+        ("attrib_checks", 1, "checks", "on"),
+        ("attrib_checks", True, "checks", "on"),
+        ("attrib_checks", "cheap", "checks", "cheap"),
+        ("attrib_artefacts", "false", "artefacts", ("off",)),
         ("attrib_limit", "all", "limit", None),
         ("attrib_limit", "7", "limit", 7),
         ("attrib_limit", 0, "limit", 0),
