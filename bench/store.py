@@ -22,7 +22,8 @@ import numpy as np
 
 from lm_eval_attrib.records import Check, Continuation, Contrast, Explanation, Failure, PairFigures, Run, SegmentSum, TokenTable
 from lm_eval_attrib.store.database import Store
-from lm_eval_attrib.store.shards import ShardWriter, merge_shards
+from lm_eval_attrib.store.shards.merge import merge_shards
+from lm_eval_attrib.store.shards.writer import ShardWriter
 
 RUN = Run("bench", "model", {}, "float32", 1, "attnlrp", "logit_diff", {})
 

@@ -198,6 +198,21 @@ def compare(database: Path, run_id: str | None, model_args: str, device: str | N
 
 
 @main.command()
+@DATABASE
+@click.option("--shards", type=FILE, help="Their folder; by default the one beside the database.")
+def merge(database: Path, shards: Path | None) -> None:
+    """Bring the shards of processes that did not end together into their database."""
+    from .commands.merge import merge as bring_together
+
+    done = bring_together(database, shards)
+    click.echo(f"{done.failures} failures in {done.flushes} flushes were added to {database}")
+    for problem in done.problems:
+        click.echo(f"Set aside: {problem}", err=True)
+    if done.problems:
+        raise click.exceptions.Exit(1)
+
+
+@main.command()
 @MODEL_ARGS
 @click.option("--tasks", required=True, help="Tasks that lm_eval knows, separated by commas.")
 @click.option("--out", type=FILE, default=Path("plants.jsonl"), show_default=True, help="The file to write, a case a line.")

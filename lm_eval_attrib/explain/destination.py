@@ -8,7 +8,8 @@ from pathlib import Path
 from ..charges import Artefact, LedgerRow
 from ..records import Run, TaskSummary
 from ..store.database import Store
-from ..store.shards import ShardWriter, merge_shards
+from ..store.shards.merge import merge_leftovers, merge_shards
+from ..store.shards.writer import ShardWriter
 from ..store.writer import Sink
 from .host import Host
 from .selection import Stored
@@ -30,6 +31,7 @@ class Destination:
         if host.rank == 0:
             store = Store.create(database)
             try:
+                merge_leftovers(self._shards, store)  # before this evaluation's own word on what is right by now
                 store.begin(run)
                 store.add_tasks(tasks)
             except BaseException:
@@ -95,17 +97,18 @@ class Destination:
         finally:
             sink.close()
 
-    def join(self, status: str) -> None:
-        """Bring all processes' shards into the database, when every process has closed.
+    def join(self, status: str) -> tuple[str, ...]:
+        """Bring all processes' shards into the database, when every process has closed; what could not be, in words.
 
         Raises:
             StoreError: the shards or the database cannot be used.
         """
         if self.alone:
-            return
+            return ()
         with Store.create(self.database) as store:
-            merge_shards(self._shards, store)
-            store.finish(self.run.run_id, status)
+            problems = merge_shards(self._shards, store).problems
+            store.finish(self.run.run_id, "interrupted" if problems and status == "complete" else status)
+        return problems
 
 
 def _stored(sink: Sink, run: Run, explanation_ids: Sequence[str]) -> Stored:

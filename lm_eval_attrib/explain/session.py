@@ -272,7 +272,8 @@ class Session:
             return
         self.outcome.join(everyone)
         if written:
-            destination.join(self.outcome.status)
+            for problem in destination.join(self.outcome.status):
+                self.outcome.trouble(problem, self.progress)
         self._say_outcome()
         if self.settings.report is not None:
             self._page = write_report(self.settings.db, self.settings.report)

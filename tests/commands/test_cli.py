@@ -21,6 +21,7 @@ from lm_eval_attrib.errors import NoRule
 from lm_eval_attrib.explain.outcome import ExplainReport
 from lm_eval_attrib.records import TaskSummary
 from lm_eval_attrib.store.database import Store
+from lm_eval_attrib.store.shards.writer import ShardWriter
 
 
 def call(*arguments: Any) -> Result:
@@ -233,3 +234,23 @@ def test_every_option_has_a_help_text() -> None:
             if parameter.param_type_name == "option":
                 assert getattr(parameter, "help", None), f"{name} {parameter.name}"
     assert cli.main is main
+
+
+def test_merge_adds_what_processes_left_behind_and_names_what_is_damaged(tmp_path: Path) -> None:
+    database = tmp_path / "runs.duckdb"
+    assert "no folder" in call("merge", database).stderr
+    for rank in (0, 1):
+        with ShardWriter(f"{database}.shards", rank) as writer:
+            writer.begin(RUN)
+            writer.add(explanation(rank))
+    done = call("merge", database)
+    assert (done.exit_code, done.stdout) == (0, f"2 failures in 2 flushes were added to {database}\n")
+    assert "0 failures in 0 flushes" in call("merge", database).stdout
+    with ShardWriter(f"{database}.shards", 0) as writer:
+        writer.add(explanation(2))
+    late = max(Path(f"{database}.shards/tokens").iterdir())
+    late.write_bytes(b"")
+    done = call("merge", database, "--shards", f"{database}.shards")
+    assert done.exit_code == 1
+    assert f"{late} cannot be read" in done.stderr
+    assert "it held 1 failure." in done.stderr

@@ -22,7 +22,8 @@ from lm_eval_attrib.evaluation.task import Document, Request
 from lm_eval_attrib.records import JudgedDocument
 from lm_eval_attrib.store.database import Store
 from lm_eval_attrib.store.layout import DOCUMENTS
-from lm_eval_attrib.store.shards import ShardWriter, merge_shards
+from lm_eval_attrib.store.shards.merge import merge_shards
+from lm_eval_attrib.store.shards.writer import ShardWriter
 
 
 def row(number: int, response: str | None, **changes: object) -> JudgedDocument:

@@ -152,7 +152,11 @@ print(store.stored)
     ("imports", "make", "limit"),
     [
         ("from lm_eval_attrib.store.database import Store", "Store.create(sys.argv[1], Limits(failures=3))", 900_000),
-        ("from lm_eval_attrib.store.shards import ShardWriter", "ShardWriter(sys.argv[1], 0, Limits(failures=3))", 60_000),
+        (
+            "from lm_eval_attrib.store.shards.writer import ShardWriter",
+            "ShardWriter(sys.argv[1], 0, Limits(failures=3))",
+            60_000,
+        ),
     ],
     ids=["database", "shards"],
 )

@@ -5,6 +5,8 @@ from __future__ import annotations
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import duckdb
 import pyarrow as pa
@@ -13,10 +15,12 @@ import pytest
 from explanations import RUN, TASK, explanation, failure, not_explained
 
 from lm_eval_attrib.errors import NotWritable, StoreError
+from lm_eval_attrib.explain.destination import Destination
 from lm_eval_attrib.records import Explained
 from lm_eval_attrib.store.database import Store
 from lm_eval_attrib.store.layout import LAYOUT
-from lm_eval_attrib.store.shards import Merged, ShardWriter, merge_shards
+from lm_eval_attrib.store.shards.merge import Merged, merge_shards
+from lm_eval_attrib.store.shards.writer import ShardWriter
 from lm_eval_attrib.store.writer import Limits
 
 
@@ -132,14 +136,63 @@ def test_a_flush_without_its_failures_does_not_count(shards: Path, tmp_path: Pat
         assert set(store.sql("SELECT DISTINCT failure_id FROM tokens").to_pydict()["failure_id"]) <= stored
 
 
-def test_an_unreadable_file_is_named_and_the_rest_is_merged(shards: Path, tmp_path: Path) -> None:
-    first = min((shards / "tokens").glob("*.parquet"))
+@pytest.mark.parametrize("table", ["tokens", "failures", "explanations", "layers"])
+def test_a_damaged_file_is_set_aside_with_its_flush_and_what_it_held_is_explained_again(
+    shards: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, table: str
+) -> None:
+    first = min((shards / table).glob("*.parquet"))
+    held = pq.read_table(shards / "failures" / first.name, partitioning=None)["failure_id"].to_pylist()
     first.write_bytes(first.read_bytes()[:100])
     with Store.create(tmp_path / "runs.duckdb") as store:
-        with pytest.raises(StoreError, match=rf"1 flushes were not merged: .*{first.name} cannot be read"):
-            merge_shards(shards, store)
-        assert len(store.known("run-a")) == 4
-        assert store.runs().num_rows == 1
+        merged = merge_shards(shards, store)
+        assert (merged.flushes, merged.failures) == (3, 4)
+        [problem] = merged.problems
+        assert f"{first} cannot be read" in problem
+        assert ("it held 2 failures" in problem) == (table != "failures")
+        assert problem in caplog.text
+        assert {path.name for path in (shards / "set-aside" / first.stem).iterdir()} >= {"failures.parquet", "tokens.parquet"}
+        assert set(store.known("run-a")) == {f"f000{number}" for number in range(6)} - set(held)
+        assert store.sql("SELECT status FROM runs").to_pydict() == {"status": ["interrupted"]}
+        # Whoever goes on does not know them either, and nothing stops there.
+        with ShardWriter(shards, 0) as writer:
+            assert not set(held) & set(writer.known("run-a"))
+            writer.begin(RUN)
+            for name in held:
+                writer.add(explanation(int(name[1:])))
+            writer.finish(RUN.run_id, "complete")
+        assert merge_shards(shards, store) == Merged(flushes=1, failures=2)
+        assert len(store.known("run-a")) == 6
+
+
+def test_processes_that_find_the_same_damaged_file_both_go_on(shards: Path) -> None:
+    first = min((shards / "failures").glob("*.parquet"))
+    first.write_bytes(b"PAR1")
+    writers = [ShardWriter(shards, rank) for rank in (0, 1)]
+    assert len({frozenset(writer.known("run-a")) for writer in writers}) == 1
+
+
+def test_a_file_that_may_not_be_read_is_left_where_it_is(shards: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def forbidden(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(pq, "read_table", forbidden)
+    with pytest.raises(StoreError, match="cannot be read: Permission denied"):
+        ShardWriter(shards, 0).known("run-a")
+    assert not (shards / "set-aside").exists()
+
+
+def test_leftovers_are_merged_before_a_later_evaluation_says_what_is_right_by_now(shards: Path, tmp_path: Path) -> None:
+    """Two processes died before their shards were merged; the next run, of one process, finds a document right since."""
+    database = tmp_path / "runs.duckdb"
+    shards.rename(tmp_path / "runs.duckdb.shards")
+    host: Any = SimpleNamespace(rank=0, world_size=1)
+    right = replace(TASK, right=(explanation(2).failure.doc_id,))
+    for _ in range(2):
+        destination = Destination(host, RUN, database, [right])
+        destination.close("complete")
+        with Store.open(database) as store:
+            statuses = store.known(RUN.run_id)
+        assert statuses == {**{f"f000{n}": "attributed" for n in (0, 1, 3, 4)}, "f0002": "right since", "f0005": "no pair"}
 
 
 @pytest.mark.parametrize(
