@@ -154,18 +154,21 @@ def ablate_nodes(subject: Subject, count: int) -> Experiment | None:
     return Experiment(ABLATE_NODES, len(top), Variant(nodes=tuple(top)), draw, len(top), detail)
 
 
-def ablate_heads(subject: Subject, count: int, heads: int) -> Experiment | None:
-    """Ablate the ``count`` top heads (of ``heads`` a block), each where it is relevant; the control takes others there.
+def ablate_heads(subject: Subject, count: int, heads: Sequence[int]) -> Experiment | None:
+    """Ablate the ``count`` top heads, each where it is relevant; the control takes others there.
 
-    At most a tenth of the model's heads, but one: most are relevant at the explained position, and without half of what it
-    reads a small model answers something else whatever the cause. None where no head is known.
+    At most a tenth of the heads of those blocks, but one: most are relevant at the explained position, and without half of what
+    it reads a small model answers something else whatever the cause. None where no head is known.
+
+    Args:
+        heads: by block, how many it has.
     """
     table = subject.heads
-    if table is None or not heads:
+    if table is None or not any(heads):
         return None
     rows = zip(table.layer, table.unit, table.position, table.relevance, strict=True)
     blocks = sorted({int(block) for block in table.layer})
-    count = min(count, max(1, len(blocks) * heads // 10))
+    count = min(count, max(1, sum(heads[block] for block in blocks) // 10))
     found = sorted((row for row in rows if row[3] > 0), key=lambda row: -row[3])[:count]
     top = [(int(block), int(head), int(position)) for block, head, position, _ in found]
     if not top:
@@ -174,7 +177,7 @@ def ablate_heads(subject: Subject, count: int, heads: int) -> Experiment | None:
     def draw(rng: random.Random) -> Sequence[Variant]:
         drawn: list[tuple[int, int, int | None]] = []
         for _, _, position in top:
-            every = ((block, head, position) for block in blocks for head in range(heads))
+            every = ((block, head, position) for block in blocks for head in range(heads[block]))
             free = [unit for unit in every if unit not in top and unit not in drawn]
             if not free:
                 return ()

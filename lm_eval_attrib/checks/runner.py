@@ -9,11 +9,13 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 from torch import nn
 
 from ..lrp.intervention.faithfulness import curve_counts, deletion_curves, ranking, word_relevance
 from ..lrp.intervention.interventions import Masking
+from ..lrp.intervention.model_mixers import ModelMixers
 from ..lrp.intervention.probe import Probe
 from ..records import Check, Trust
 from ..terms import DELETION, MASK_OUTSIDE, MASK_OWN, MASK_QUESTION, MASK_TOP, RAISE
@@ -67,6 +69,9 @@ def verify(
 ) -> Verification:
     """Check one explanation by experiment, label the failure, and say how far the explanation can be trusted.
 
+    Where the model mixes tokens in a way that cannot be changed, words are masked by the vocabulary's mean, what cannot be done
+    is left out, and the label's reason says so.
+
     Args:
         model: the model that failed, resident or dispatched; it is as before afterwards.
         subject: the explained failure.
@@ -82,12 +87,15 @@ def verify(
 
     Raises:
         ArgumentError: the pair has no contrast, or is padded.
-        ModelError: the model computes attention in a way that cannot be changed (:mod:`.lrp.interventions`).
     """
     thresholds = thresholds or Thresholds()
-    probe = Probe(model, subject.pair, masking=masking, left_out=sorted(subject.specials))
+    options: dict[str, Any] = {"left_out": sorted(subject.specials)}
+    probe = Probe(model, subject.pair, masking=masking, **options)
+    mixers = probe.mixers
+    if masking == "attention" and not mixers.hides:
+        probe = Probe(model, subject.pair, masking="mean", **options)
     trials = Trials(probe, thresholds, random.Random(seed), task, record)
-    checker = _Checker(subject, trials, *_size(model))
+    checker = _Checker(subject, trials, mixers)
     found = checker.run_cheaply() if cheap else checker.run()
     checks = trials.checks()
     rows, area = probe.rows, None
@@ -95,15 +103,16 @@ def verify(
         check, area = _curves(subject, probe, trials.delta)
         checks += (check,)
     believed = trust(trials.delta, subject.completeness_gap, checks, _agreement(subject))
-    return Verification(checks, found.label, found.pattern, found.reason, believed, rows, probe.rows - rows, area)
+    reason = f"{found.reason} In this model {mixers.limits}." if mixers.limits else found.reason
+    return Verification(checks, found.label, found.pattern, reason, believed, rows, probe.rows - rows, area)
 
 
 class _Checker:
     """Which experiments are run: in stages, each a batch, until the label is decided."""
 
-    def __init__(self, subject: Subject, trials: Trials, blocks: int, heads: int) -> None:
+    def __init__(self, subject: Subject, trials: Trials, mixers: ModelMixers) -> None:
         self.subject, self.trials, self.thresholds = subject, trials, trials.thresholds
-        self.blocks, self.heads = blocks, heads
+        self.mixers = mixers
 
     def run(self) -> Labelling:
         """All stages; afterwards the trials have the rows."""
@@ -157,7 +166,7 @@ class _Checker:
         masks = [*self._masked_apart(MASK_OWN, self.subject.wrote)]
         if self.subject.relevant_positions:
             masks += self._masked_apart(MASK_OUTSIDE, self.subject.outside)
-        raised = self._raised() if self.subject.relevant_positions else []
+        raised = self._raised() if self.subject.relevant_positions and self.mixers.raised else []
         self.trials.measure([*masks, *raised])
         known = [item for item in self.trials.done if item.check in (MASK_OUTSIDE, MASK_OWN) and item.chance is None]
         for item in known:
@@ -178,7 +187,7 @@ class _Checker:
 
     def _raised(self) -> list[Experiment]:
         """More attention on each relevant segment alone, where later tokens read it, then a little more on all."""
-        half = max(1, self.blocks // 2)
+        half = max(1, len(self.mixers.heads) // 2)
         names = sorted({self.subject.segments[position] for position in self.subject.relevant_positions})
         alone = [shift(self.subject, RAISE, self.thresholds.shift_one, frozenset({name}), half) for name in names]
         everything = shift(self.subject, RAISE, self.thresholds.shift, self.subject.relevant)
@@ -186,7 +195,7 @@ class _Checker:
 
     def _ablated(self) -> list[Experiment]:
         nodes = ablate_nodes(self.subject, self.thresholds.nodes)
-        heads = ablate_heads(self.subject, self.thresholds.heads, self.heads)
+        heads = ablate_heads(self.subject, self.thresholds.heads, self.mixers.heads)
         return [item for item in (nodes, heads) if item is not None]
 
     def _prior(self) -> None:
@@ -194,13 +203,6 @@ class _Checker:
         words = self.subject.within(self.subject.asked)
         if words and len(words) < len(self.subject.maskable):
             self.trials.measure([mask_all(self.subject, MASK_QUESTION, words)])
-
-
-def _size(model: nn.Module) -> tuple[int, int]:
-    """Number of blocks and of attention heads a block, from the configuration; 0 where it does not say."""
-    config = getattr(model, "config", None)
-    text = config.get_text_config() if config is not None and hasattr(config, "get_text_config") else config
-    return int(getattr(text, "num_hidden_layers", 0) or 0), int(getattr(text, "num_attention_heads", 0) or 0)
 
 
 def _agreement(subject: Subject) -> float | None:

@@ -10,12 +10,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
 from ...errors import ArgumentError, ModelError
+from .mixer_sites import MixerSites, is_shift
 from .variant import Variant
+from .whereabouts import Whereabouts, require_rows, without_heads
 
 _SOFTMAX: tuple[Callable[..., Tensor], ...] = (F.softmax, torch.softmax, Tensor.softmax)
 #: Added to the scores of a masked key: its weight is exactly 0, and a row with masked keys alone still has finite weights.
@@ -51,54 +53,64 @@ class _Columns:
 
 
 class AttentionSites(TorchFunctionMode):
-    """Adds to attention scores, and multiplies attention outputs, inside the decoder blocks."""
+    """Adds to attention scores, and multiplies attention outputs, inside the decoder blocks; other mixers beside it.
 
-    def __init__(self, variants: Sequence[Variant], *, masked: bool, start: int = 0) -> None:
+    ``alone``: blocks whose convolutions are all that mixes tokens.
+    """
+
+    def __init__(
+        self, variants: Sequence[Variant], *, masked: bool, start: int = 0, alone: frozenset[int] = frozenset()
+    ) -> None:
         super().__init__()
         self.variants = variants
         self.start = start
+        self.where = Whereabouts()
         self.masked = masked and any(variant.masked for variant in variants)
         self.shifted = any(variant.shifted and variant.shift for variant in variants)
         self.heads = {block for variant in variants for block, _, _ in variant.heads}
         self.scores = self.masked or self.shifted
         self.acts = self.scores or bool(self.heads)
-        self.block: int | None = None
-        self.met: set[int] = set()
+        self.others = MixerSites(variants, self.where, masked=self.masked, start=start, alone=alone)
         self.columns: dict[tuple[Any, ...], _Columns] = {}
         self.biases: dict[tuple[Any, ...], Tensor] = {}
         #: Biases joined with the model's own mask, and that mask, so that it lives as long as its id is a key.
         self.joined: dict[tuple[Any, ...], tuple[Tensor, Tensor | None]] = {}
 
-    def entering(self, index: int) -> Callable[..., None]:
-        def hook(module: nn.Module, args: Any) -> None:
-            self.block = index
+    def require(self, blocks: int, hides: bool) -> None:
+        """Raise where an intervention found nothing to act on.
 
-        return hook
-
-    def leaving(self, module: nn.Module, args: Any, output: Any) -> None:
-        self.block = None
-
-    def require(self, blocks: int) -> None:
-        """Raise where an intervention on attention found none to act on."""
-        needed = set(range(blocks)) if self.masked else set(self.heads)
-        missing = sorted(needed - self.met)
-        if missing or (self.shifted and not self.met):
+        Args:
+            blocks: number of blocks.
+            hides: whether it is known that hiding works in this model, so that a block without a mixer mixes nothing.
+        """
+        met = set(self.where.met)
+        needed = set(range(blocks)) if self.masked and not hides else set()
+        missing = sorted((needed - met) | {block for block in self.heads if not self.where.heads.get(block)})
+        if missing or (self.shifted and not met):
             raise ModelError(
-                f"no attention that can be changed was met in blocks {missing or 'of this model'}: known are "
-                "scaled_dot_product_attention and a softmax over [batch, heads, query, key]. Load the model with "
-                'attn_implementation="sdpa" or "eager"; words of models that mix tokens otherwise can be masked by '
-                'masking="mean"'
+                f"no attention that can be changed was met in blocks {missing or 'of this model'}, nor another mixer that is "
+                "known: known are scaled_dot_product_attention, a softmax over [batch, heads, query, key], and the mixers in "
+                'docs/families.md. Load the model with attn_implementation="sdpa" or "eager"; words can be masked by '
+                'masking="mean" in any model'
             )
+        for variant in self.variants:
+            for block, head, _ in variant.heads:
+                if not 0 <= head < self.where.heads[block]:
+                    raise ArgumentError(f"block {block} has heads 0 to {self.where.heads[block] - 1}, no head {head}")
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
-        if self.block is not None:
+        if self.where.block is not None:
             if func is F.scaled_dot_product_attention:
                 return self._fused(*args, **kwargs)
             if func in _SOFTMAX:
                 return self._softmax(func, *args, **kwargs)
+            if func is F.conv1d and _weight(*args, **kwargs).shape[-1] > 1:
+                return self.others.convolved(lambda x: func(x, *args[1:], **kwargs), args[0])
+            if is_shift(func, args, kwargs):
+                return func(self.others.shifted_by_padding(args[0]), *args[1:], **kwargs)
         return func(*args, **kwargs)
 
     def _fused(
@@ -112,7 +124,8 @@ class AttentionSites(TorchFunctionMode):
         scale: float | None = None,
         enable_gqa: bool = False,
     ) -> Tensor:
-        self.met.add(self._block(query))
+        block = self._block(query)
+        first = self.where.meet("attention", self._heads(query, key))
         width = value.shape[-1]
         if self.scores and is_causal and attn_mask is None and query.shape[-2] == key.shape[-2]:
             scale = query.shape[-1] ** -0.5 if scale is None else scale
@@ -127,7 +140,7 @@ class AttentionSites(TorchFunctionMode):
         output = F.scaled_dot_product_attention(
             query, key, value, attn_mask, dropout_p, is_causal, scale=scale, enable_gqa=enable_gqa
         )
-        return self._without_heads(output[..., :width])
+        return without_heads(output[..., :width], self.variants, block, first, self.start)
 
     def _join(self, bias: Tensor, mask: Tensor | None, causal: bool) -> Tensor:
         """The bias and the model's own mask as one additive mask; blocks that are given the same mask share it."""
@@ -147,20 +160,27 @@ class AttentionSites(TorchFunctionMode):
         # One key more than queries: a learned sink, to which no token position belongs.
         if scores.dim() != 4 or scores.shape[0] != len(self.variants) or keys - queries - self.start not in (0, 1):
             return func(scores, *args, **kwargs)
-        self.met.add(self._block(scores))
+        block = self._block(scores)
+        first = self.where.meet("attention", scores.shape[1])
         changed = scores + self._bias(queries, keys, scores) if self.scores else scores
         # A zero row of weights is a zero output of the head, wherever the product with the values is taken.
-        return self._without_heads(func(changed, *args, **kwargs))
+        return without_heads(func(changed, *args, **kwargs), self.variants, block, first, self.start)
+
+    def _heads(self, query: Tensor, key: Tensor) -> int:
+        """Heads of a fused call; none are counted where queries or keys are no tokens (several of them, compressed)."""
+        own = query.shape[-2] == self.where.columns and key.shape[-2] == self.start + self.where.columns
+        return query.shape[1] if own else 0
 
     def _block(self, operand: Tensor) -> int:
         require_rows(operand, self.variants)
-        assert self.block is not None
-        return self.block
+        assert self.where.block is not None
+        return self.where.block
 
     def _columns(self, keys: int, like: Tensor) -> _Columns:
         """What this block's scores get, by key."""
-        assert self.block is not None
-        active = tuple(variant.shift_blocks is None or self.block < variant.shift_blocks for variant in self.variants)
+        block = self.where.block
+        assert block is not None
+        active = tuple(variant.shift_blocks is None or block < variant.shift_blocks for variant in self.variants)
         index = (keys, like.dtype, like.device, active)
         if index not in self.columns:
             added, inside = torch.zeros(len(self.variants), keys), torch.zeros(len(self.variants), keys)
@@ -180,20 +200,6 @@ class AttentionSites(TorchFunctionMode):
             self.biases[index] = columns.bias(self.start, queries)
         return self.biases[index]
 
-    def _without_heads(self, output: Tensor) -> Tensor:
-        """``output`` [variants, heads, queries, …] with the rows of this block's ablated heads set to zero."""
-        if self.block not in self.heads:
-            return output
-        keep = torch.ones(*output.shape[:3], 1, dtype=output.dtype)
-        for row, variant in enumerate(self.variants):
-            for block, head, position in variant.heads:
-                if block == self.block:
-                    if not 0 <= head < output.shape[1]:
-                        raise ArgumentError(f"block {block} has heads 0 to {output.shape[1] - 1}, no head {head}")
-                    keep[row, head, slice(None) if position is None else position - self.start] = 0.0
-        return output * keep.to(output.device)
 
-
-def require_rows(batch: Tensor, variants: Sequence[Variant]) -> None:
-    if batch.shape[0] != len(variants):
-        raise ArgumentError(f"a batch of {batch.shape[0]} rows was run under {len(variants)} variants")
+def _weight(input: Tensor, weight: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+    return weight

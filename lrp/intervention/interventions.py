@@ -1,8 +1,8 @@
 """Changes to one forward pass: mask words, shift attention, ablate hidden states and heads; several variants in one batch.
 
-Everything acts on operations (the attention call, the softmax of attention scores) or through hooks that are taken off
-again, so it holds for any decoder-only Hugging Face model under ``sdpa`` or ``eager`` attention. After :func:`intervene`, also
-after an exception, nothing remains.
+Everything acts on operations (the attention call, the softmax of attention scores, the mixing functions of other mixers) or
+through hooks that are taken off again, so it holds for any decoder-only Hugging Face model under ``sdpa`` or ``eager``
+attention. After :func:`intervene`, also after an exception, nothing remains.
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ import torch
 from torch import Tensor, nn
 
 from ...errors import ArgumentError
-from .attention_sites import AttentionSites, require_rows
+from .attention_sites import AttentionSites
 from .variant import MASKINGS, Masking, Variant
+from .whereabouts import Whereabouts, require_rows
 
 __all__ = ["MASKINGS", "Masking", "Variant", "intervene", "mean_embedding"]
 
@@ -34,7 +35,9 @@ def intervene(
     masking: Masking = "attention",
     left_out: Sequence[int] = (),
     start: int = 0,
-) -> Iterator[None]:
+    alone: frozenset[int] = frozenset(),
+    hides: bool = False,
+) -> Iterator[Whereabouts]:
     """While entered, row v of every batch that ``model`` computes is run under ``variants[v]``.
 
     Args:
@@ -44,21 +47,22 @@ def intervene(
         left_out: positions that the mean of an ablated hidden state leaves out: special tokens, whose states are sinks.
         start: position of a batch's first column; what stands before it is in the model's cache. Only interventions on
             attention can then act (:func:`~.suffix.first_changed`).
+        alone, hides: what :class:`~.model_mixers.ModelMixers` knows of the model.
 
     Raises:
         ArgumentError: a head that the model has not; an unknown masking.
-        ModelError: the intervention acts on attention, but a block computed none that is known: it would have done nothing.
+        ModelError: the intervention acts on mixers, but a block has none that is known: it would have done nothing.
     """
     if masking not in MASKINGS:
         raise ArgumentError(f"unknown masking {masking!r}; known are {', '.join(MASKINGS)}")
     by_attention = masking == "attention"
-    sites = AttentionSites(variants, masked=by_attention, start=start)
+    sites = AttentionSites(variants, masked=by_attention, start=start, alone=alone)
     replaced = not by_attention and any(variant.masked for variant in variants)
     mean = mean_embedding(_embedding(model)) if replaced else None  # before any hook is on the embedding
     with ExitStack() as stack:
         for index, block in enumerate(blocks if sites.acts else ()):
-            stack.callback(block.register_forward_pre_hook(sites.entering(index)).remove)
-            stack.callback(block.register_forward_hook(sites.leaving, always_call=True).remove)
+            stack.callback(block.register_forward_pre_hook(sites.where.entering(index), with_kwargs=True).remove)
+            stack.callback(block.register_forward_hook(sites.where.leaving, always_call=True).remove)
         for layer in {layer for variant in variants for layer, _ in variant.nodes}:
             module = _embedding(model) if layer < 0 else blocks[layer]
             stack.callback(module.register_forward_hook(_ablation(variants, layer, frozenset(left_out))).remove)
@@ -66,8 +70,9 @@ def intervene(
             stack.callback(_embedding(model).register_forward_hook(_replacement(variants, mean)).remove)
         if sites.acts:  # every operation pays for a function mode: hooks alone do where attention is left as it is
             stack.enter_context(sites)
-        yield
-        sites.require(len(blocks))
+            stack.enter_context(sites.others.active(model))
+        yield sites.where
+        sites.require(len(blocks), hides)
 
 
 def _embedding(model: nn.Module) -> nn.Module:

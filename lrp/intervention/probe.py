@@ -8,12 +8,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ...errors import ArgumentError
+from ...errors import ArgumentError, ModelError
 from ..decoder.decoder import Decoder
 from ..decoder.head import keeps_logits
 from ..decoder.implementation import quiet
 from ..pair import Pair, Term, sequence_terms
 from .interventions import Masking, Variant, intervene
+from .model_mixers import ModelMixers, model_mixers
 from .suffix import ReadPrefix, first_changed
 
 #: Tokens of all rows together that run in one forward, on a GPU and elsewhere: more bring no speed (on a CPU they cost some,
@@ -81,17 +82,31 @@ class Probe:
         """[variants] Δℓ in nats under each variant, float32 (float64 for a float64 model), on the CPU.
 
         Raises:
-            ArgumentError, ModelError: see :func:`~.interventions.intervene`.
+            ArgumentError, ModelError: see :func:`~.interventions.intervene`; also where a masked word would not be hidden.
         """
+        if self.masking == "attention" and any(variant.masked for variant in variants) and not self.mixers.hides:
+            raise ModelError(
+                f"no attention that can be changed hides words in {type(self.model).__name__}: exchanging a masked word for "
+                "another one changes the answer, so something mixes tokens that is not known (docs/families.md has what is). "
+                'attn_implementation="sdpa" or "eager" may help; masking="mean" works in any model'
+            )
         length = len(self.pair.input_ids)
+        before = self._prefix.tokens_run
         starts = [first_changed(variant, length, self.masking) for variant in variants]
         if not self._worth(starts):
             starts = [0] * len(variants)
         found: dict[int, Tensor] = {}
-        for start, members in self._batches(starts):
+        # From the first start to the last, so that a state is run on from the one before it.
+        for start, members in reversed(list(self._batches(starts))):
             found.update(zip(members, self._batch([variants[i] for i in members], start), strict=True))
             self.rows += len(members) * (length - start) / length
+        self.rows += (self._prefix.tokens_run - before) / length
         return torch.stack([found[i] for i in range(len(variants))]) if variants else torch.empty(0)
+
+    @property
+    def mixers(self) -> ModelMixers:
+        """What mixes tokens in the model's blocks; found out at first use."""
+        return model_mixers(self.model, self._decoder)
 
     def _worth(self, starts: Sequence[int]) -> bool:
         """Whether variants run from where they first change: once that spares as much as the plain run costs."""
@@ -99,11 +114,7 @@ class Probe:
         length = len(self.pair.input_ids)
         if length < _SHORT or not (self._prefix.known or self._spared >= length):
             return False
-        known = self._prefix.known
-        if not self._prefix.continues():
-            return False
-        self.rows += 0 if known else 1
-        return True
+        return self._prefix.continues()
 
     def _batches(self, starts: Sequence[int]) -> Iterator[tuple[int, list[int]]]:
         """(first position, members) of batches that fit: alike in where they start, so that few positions are run in vain."""
@@ -156,12 +167,19 @@ class Probe:
 
     def _logits(self, variants: Sequence[Variant], text: Sequence[int], keep: int, start: int) -> Tensor:
         """[variants, keep, vocabulary] logits at the last ``keep`` positions of ``text``, run from ``start`` on."""
-        start = min(start, len(text) - keep)
+        start = min(start, len(text) - keep, len(text) - self._prefix.least)
         ids = torch.tensor(list(text[start:]), device=self._decoder.device).expand(len(variants), -1)
         options: dict[str, Any] = {"logits_to_keep": keep} if self._keeps_logits else {}
         options |= self._prefix.arguments(start, len(variants)) if start else {"use_cache": False}
         changed = intervene(
-            self.model, self._decoder.blocks, variants, masking=self.masking, left_out=self.left_out, start=start
+            self.model,
+            self._decoder.blocks,
+            variants,
+            masking=self.masking,
+            left_out=self.left_out,
+            start=start,
+            alone=self.mixers.alone if any(variant.shifted for variant in variants) else frozenset(),
+            hides=self.masking == "attention",
         )
         with torch.no_grad(), quiet(self.model), changed:
             logits: Tensor = self.model(input_ids=ids, **options).logits

@@ -11,7 +11,7 @@ from .linear import MixingFunction
 _STEERING = ("query", "key", "g", "beta")
 
 FUNCTIONS = tuple(
-    MixingFunction(name, values="value", steering=_STEERING, layout="bnhd", shared=True)
+    MixingFunction(name, values="value", steering=_STEERING, layout="bnhd", shared=True, hidden={"beta": 0.0, "g": 0.0})
     for name in (
         *("torch_chunk_gated_delta_rule", "torch_recurrent_gated_delta_rule"),
         *("chunk_kimi_delta_attention", "recurrent_kimi_delta_attention"),

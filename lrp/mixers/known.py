@@ -25,6 +25,9 @@ FUNCTIONS: tuple[MixingFunction, ...] = tuple(
     function for module in (delta_rule, lightning, mamba, recurrences, xlstm) for function in module.FUNCTIONS
 )
 
+#: Functions by which transformers runs a causal convolution over tokens, for a kernel's sake.
+CONVOLUTIONS = ("causal_conv1d_fn",)
+
 #: Where a function is to be found: what holds it, under which name, and what it is.
 Site = tuple[Any, str, MixingFunction]
 
@@ -32,14 +35,24 @@ Site = tuple[Any, str, MixingFunction]
 def mixing_sites(model: nn.Module) -> list[Site]:
     """The mixing functions that the code of ``model`` calls by name: globals of its modules' files, methods of its classes."""
     found: list[Site] = []
-    files = {type(module).__module__: sys.modules.get(type(module).__module__) for module in model.modules()}
-    for file in filter(None, files.values()):
+    for file in _files(model):
         for kind in FUNCTIONS:
             owner, _, name = kind.name.rpartition(".")
             holder = getattr(file, owner, None) if owner else file
             if holder is not None and callable(vars(holder).get(name)):
                 found.append((holder, name, kind))
     return found
+
+
+def convolution_sites(model: nn.Module) -> list[tuple[Any, str]]:
+    """The convolutions that the code of ``model`` calls by name: what holds them, and the name."""
+    return [(file, name) for file in _files(model) for name in CONVOLUTIONS if callable(vars(file).get(name))]
+
+
+def _files(model: nn.Module) -> list[Any]:
+    """The Python modules that hold the classes of ``model``'s modules."""
+    files = {type(module).__module__: sys.modules.get(type(module).__module__) for module in model.modules()}
+    return [file for file in files.values() if file is not None]
 
 
 @contextmanager

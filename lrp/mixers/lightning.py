@@ -6,7 +6,7 @@ so the rest of the forward is linear in the values, whatever the size of its blo
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -14,25 +14,25 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from ..rules.mode import RuleMode, carries_gradient
-from .linear import LinearMixing, MixingFunction
+from .linear import Change, LinearMixing, MixingFunction
+
+_Split = tuple[Tensor, Tensor, Tensor]
 
 
 class _Watch(TorchFunctionMode):
-    """Makes queries and keys constant, and keeps them, the values and what came out, each [batch, heads, n, width]."""
+    """Finds queries, keys and values, and what came out, each [batch, heads, n, width], in one forward.
 
-    def __init__(self, mode: RuleMode, name: str) -> None:
+    Args:
+        split: Given queries, keys and values as they are split, [batch, n, heads, width]; returns what is gone on with.
+        mixed: Given the steering arguments, the values and the output; returns the output that is gone on with.
+    """
+
+    def __init__(self, split: Callable[[_Split], _Split], mixed: Callable[[dict[str, Tensor], Tensor, Tensor], Tensor]) -> None:
         super().__init__()
-        self._mode, self._name = mode, name
-        self._split: tuple[Tensor, Tensor, Tensor] | None = None
-        self.values: Tensor | None = None
-        self.output: Tensor | None = None
-
-    @property
-    def steering(self) -> tuple[Tensor, Tensor]:
-        """Queries and keys."""
-        assert self._split is not None
-        query, key, _ = self._split
-        return query.transpose(1, 2), key.transpose(1, 2)
+        self._on_split, self._on_mixed = split, mixed
+        self._split: _Split | None = None
+        self._values: Tensor | None = None
+        self._done = False
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -40,13 +40,14 @@ class _Watch(TorchFunctionMode):
         output = func(*args, **(kwargs or {}))
         name = getattr(func, "__name__", "")
         if name == "split" and self._split is None and len(output) == 3:
-            with self._mode.one_operation(self._name):
-                self._split = (output[0].detach(), output[1].detach(), output[2])
+            self._split = self._on_split(output)
             return self._split
         if name == "transpose" and self._split is not None and args[0] is self._split[2]:
-            self.values = output
-        if name == "cat" and self.values is not None and self.output is None:
-            self.output = output
+            self._values = output
+        if name == "cat" and self._split is not None and self._values is not None and not self._done:
+            self._done = True
+            query, key, _ = self._split
+            return self._on_mixed({"query": query.transpose(1, 2), "key": key.transpose(1, 2)}, self._values, output)
         return output
 
 
@@ -62,13 +63,37 @@ def _around(function: Callable[..., Any], kind: MixingFunction, mode: RuleMode) 
     def forward(module: Any, *args: Any, **kwargs: Any) -> Any:
         if not mode.here or not torch.is_grad_enabled() or not carries_gradient([*args, *kwargs.values()]):
             return function(module, *args, **kwargs)
-        with _Watch(mode, kind.name) as watch:
+
+        def constant(split: _Split) -> _Split:
+            with mode.one_operation(kind.name):
+                return split[0].detach(), split[1].detach(), split[2]
+
+        found: list[LinearMixing] = []
+
+        def mixed(steering: dict[str, Tensor], values: Tensor, output: Tensor) -> Tensor:
+            found.append(LinearMixing(kind, decayed, {**steering, "slope": module.slope_rate}, values, output))
+            return output
+
+        with _Watch(constant, mixed):
             output = function(module, *args, **kwargs)
-        if watch.values is not None and watch.output is not None:
-            query, key = watch.steering
-            steering = {"query": query, "key": key, "slope": module.slope_rate}
-            mode.mixed(LinearMixing(kind, decayed, steering, watch.values, watch.output))
+        for call in found:
+            mode.mixed(call)
         return output
+
+    return forward
+
+
+def _changed(function: Callable[..., Any], change: Change) -> Callable[..., Any]:
+    def forward(module: Any, *args: Any, **kwargs: Any) -> Any:
+        def mixed(steering: dict[str, Tensor], values: Tensor, output: Tensor) -> Tensor:
+            def run(arguments: Mapping[str, Any]) -> Tensor:
+                # Linear in the values: what an earlier state gave stands in the output already.
+                return output + decayed(arguments["value"] - values, **steering, slope=module.slope_rate)
+
+            return change(run, {**steering, "value": values})
+
+        with _Watch(lambda split: split, mixed):
+            return function(module, *args, **kwargs)
 
     return forward
 
@@ -81,5 +106,6 @@ FUNCTIONS = (
         layout="bhnd",
         shared=True,
         around=_around,
+        changed=_changed,
     ),
 )

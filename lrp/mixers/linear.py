@@ -9,8 +9,8 @@ A mechanism says, in a module of its own, which functions of transformers it is:
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -19,6 +19,14 @@ from torch.autograd.graph import GradientEdge
 
 from ..rules.mode import RuleMode
 from .mixing import PromptShare, wide
+
+#: A steering argument at a token that nothing is to be read from: so low, as an exponent, that its weight is exactly 0.
+NEVER = -1e4
+
+#: Runs a mixer: its output [values' layout] for its arguments by name, the values among them.
+Run = Callable[[Mapping[str, Any]], Tensor]
+#: What checks make of one call: its output, from how it is run and its arguments.
+Change = Callable[[Run, Mapping[str, Any]], Tensor]
 
 #: Numbers in the values, and in what comes of them, of the sources that are run at once.
 SOURCE_ELEMENTS = 1 << 24
@@ -37,6 +45,9 @@ class MixingFunction:
         instead: The function of the same file that is run in its place: one that is torch alone, whatever kernels there are.
         around: For a mixer that is no function of its values alone: gives, from the function, this and the rule mode, what is
             called in its place.
+        hidden: What steers the step of a token that is hidden, by argument: such that the step leaves the state as it was.
+        exponent: The argument whose exponential weighs what a token writes, where the mixer divides by the sum of weights.
+        changed: As ``around``, for checks: gives, from the function and a change of its calls, what is called in its place.
     """
 
     name: str
@@ -46,6 +57,9 @@ class MixingFunction:
     shared: bool
     instead: str = ""
     around: Callable[[Callable[..., Any], MixingFunction, RuleMode], Callable[..., Any]] | None = None
+    hidden: Mapping[str, float] = field(default_factory=dict)
+    exponent: str = ""
+    changed: Callable[[Callable[..., Any], Change], Callable[..., Any]] | None = None
 
     @property
     def tokens(self) -> int:

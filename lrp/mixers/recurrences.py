@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .linear import MixingFunction
+from .linear import NEVER, MixingFunction
 
 FUNCTIONS = (
     MixingFunction(
@@ -12,6 +12,8 @@ FUNCTIONS = (
         layout="bnd",
         shared=False,
         instead="rwkv_linear_attention_cpu",
+        hidden={"key": NEVER},
+        exponent="key",
     ),
     MixingFunction(
         "RecurrentGemmaRglru._rnn_scan",
@@ -19,5 +21,6 @@ FUNCTIONS = (
         steering=("recurrent_gate", "reset"),
         layout="bnd",
         shared=False,
+        hidden={"recurrent_gate": 1.0},
     ),
 )

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
-from .linear import MixingFunction
+from .linear import NEVER, MixingFunction
 
 FUNCTIONS = (
     MixingFunction(
-        "xLSTMBackend.forward", values="value", steering=("query", "key", "igate", "fgate"), layout="bhnd", shared=True
+        "xLSTMBackend.forward",
+        values="value",
+        steering=("query", "key", "igate", "fgate"),
+        layout="bhnd",
+        shared=True,
+        hidden={"igate": NEVER, "fgate": -NEVER},
+        exponent="igate",
     ),
 )

@@ -17,7 +17,6 @@ from lm_eval_attrib.lrp.intervention.probe import Probe
 from lm_eval_attrib.lrp.pair import Pair
 from torch import nn
 
-from lm_eval_attrib.checks import runner as verify_module
 from lm_eval_attrib.checks.explained_prompt import Subject
 from lm_eval_attrib.checks.labels import Thresholds, convincing
 from lm_eval_attrib.checks.runner import verify
@@ -107,8 +106,9 @@ def test_nodes_of_the_graph(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_heads_of_the_graph(monkeypatch: pytest.MonkeyPatch) -> None:
     heads = UnitTable(layer=[0, 1, 1], unit=[2, 0, 3], position=[17, 17, 5], relevance=[1.0, 2.0, -3.0])
-    monkeypatch.setattr(verify_module, "_size", lambda model: (2, 10))
-    found = checked(lambda variant: -1.0 if (1, 0, 17) in variant.heads else 4.0, monkeypatch, subject(heads=heads))
+    found = checked(
+        lambda variant: -1.0 if (1, 0, 17) in variant.heads else 4.0, monkeypatch, subject(heads=heads), heads=(10, 10)
+    )
     assert found.label == "M-AG"
     row = rows(found, ABLATE_HEADS)[0]
     assert (row.amount, row.detail) == (2, "block 1 head 0 at “w17”, block 0 head 2 at “w17”")
@@ -116,8 +116,7 @@ def test_heads_of_the_graph(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_small_model_loses_a_tenth_of_its_heads(monkeypatch: pytest.MonkeyPatch) -> None:
     heads = UnitTable(layer=[0, 1, 2], unit=[2, 0, 3], position=[17, 17, 17], relevance=[1.0, 2.0, 3.0])
-    monkeypatch.setattr(verify_module, "_size", lambda model: (3, 4))
-    found = checked(lambda variant: 4.0, monkeypatch, subject(heads=heads))
+    found = checked(lambda variant: 4.0, monkeypatch, subject(heads=heads), heads=(4, 4, 4))
     assert (rows(found, ABLATE_HEADS)[0].amount, rows(found, ABLATE_HEADS)[0].detail) == (1, "block 2 head 3 at “w17”")
 
 
@@ -170,11 +169,12 @@ def test_every_number_is_in_the_thresholds(monkeypatch: pytest.MonkeyPatch) -> N
 @given(st.data())
 def test_every_label_has_its_figures_whatever_happens(monkeypatch: pytest.MonkeyPatch, data: st.DataObject) -> None:
     """Whatever each experiment and each random place gives."""
-    monkeypatch.setattr(verify_module, "_size", lambda model: (3, 4))
     heads = UnitTable(layer=[0, 1], unit=[2, 0], position=[17, 17], relevance=[1.0, 2.0])
     given_subject = subject(layers=torch.ones(4, N), heads=heads)
     outcome = st.floats(-3, 3)
-    found = checked(lambda variant: data.draw(outcome) if variant != Variant() else 2.0, monkeypatch, given_subject)
+    found = checked(
+        lambda variant: data.draw(outcome) if variant != Variant() else 2.0, monkeypatch, given_subject, heads=(4, 4, 4)
+    )
     assert found.label in ("M-IA", "M-AG", "NC")
     if found.label == "NC":
         assert len(rows(found, MASK_TOP)) == 5 or any(row.turned for row in rows(found, MASK_TOP))
@@ -219,6 +219,20 @@ def test_curves_are_an_extra(masking: Any) -> None:
     assert found.checks[:-1] == without.checks
     # the curve's first points are the checks
     assert found.checks[-1].amount == len(given_subject.maskable)
+
+
+def test_in_a_model_that_mixes_by_what_nobody_knows_words_are_masked_by_the_mean() -> None:
+    model, given_subject = real()
+    feed: Any = model.get_submodule("model.layers.1.mlp")
+    inner = feed.forward
+    feed.forward = lambda hidden: inner(hidden).cumsum(1)
+    found = verify(model, given_subject)
+    meant = verify(model, given_subject, masking="mean")
+    assert found.checks == meant.checks
+    assert found.label_reason.startswith(meant.label_reason.split(" In this model")[0])
+    assert found.label_reason.endswith(
+        "In this model words cannot be hidden from every mixer, so masked ones hold the vocabulary's mean instead."
+    )
 
 
 def test_agreement_enters_trust() -> None:

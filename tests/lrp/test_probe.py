@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 import pytest
 import torch
-from families import FAMILIES, HYBRIDS, exact
+from families import FAMILIES, exact
 from lm_eval_attrib.lrp.decoder.blocks import find_blocks
 from lm_eval_attrib.lrp.intervention.interventions import Variant, intervene
 from lm_eval_attrib.lrp.intervention.probe import Probe
@@ -87,7 +87,9 @@ def test_batches_are_cut_by_tokens_and_rows_are_counted() -> None:
 
 
 def test_attention_that_is_not_known_is_refused_and_mean_masking_still_works() -> None:
-    model = HYBRIDS["mamba"].build()
+    model = FAMILIES["llama"].build()
+    for layer in model.model.layers:
+        layer.self_attn.forward = lambda hidden_states, **_: (hidden_states.cumsum(1), None)
     for variant in (Variant(masked=(3,)), Variant(shifted=(3,), shift=3.0), Variant(heads=((0, 0, None),))):
         with pytest.raises(ModelError, match="no attention that can be changed"):
             Probe(model, PAIR)([variant])

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from families import FAMILIES, exact, tokens
+from families import FAMILIES, HYBRIDS, exact, tokens
 from lm_eval_attrib.lrp.intervention import probe as probes
 from lm_eval_attrib.lrp.intervention.probe import Probe
 from lm_eval_attrib.lrp.intervention.suffix import first_changed
@@ -48,6 +48,33 @@ def test_suffix_runs_are_exact(name: str, attention: str, pair: Pair, monkeypatc
     suffixed = Probe(model, pair)
     torch.testing.assert_close(suffixed(VARIANTS), expected, rtol=0, atol=1e-11)
     torch.testing.assert_close(torch.cat([suffixed([variant]) for variant in VARIANTS]), expected, rtol=0, atol=1e-11)
+
+
+#: Of these transformers continues several tokens from a state; the others run whole.
+KEEP_STATES = {"mamba2", "qwen3_next", "kimi_linear", "lfm2", "falcon_h1"}
+
+
+@pytest.mark.parametrize("name", HYBRIDS)
+def test_states_are_continued_exactly(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = HYBRIDS[name].build()
+    heads = [(block, count - 1) for block, count in enumerate(Probe(model, PAIR).mixers.heads) if count]
+    variants = [*VARIANTS[:6], *(Variant(heads=((block, head, at),)) for block, head in heads for at in (N - 1, 17))]
+    expected = Probe(model, PAIR)(variants)
+    monkeypatch.setattr(probes, "_SHORT", 2)
+    suffixed = Probe(model, PAIR)
+    torch.testing.assert_close(suffixed(variants), expected, rtol=0, atol=1e-11)
+    assert (suffixed.rows < 0.75 * len(variants)) is (name in KEEP_STATES)
+    torch.testing.assert_close(suffixed(variants[::-1]), expected.flip(0), rtol=0, atol=1e-11)
+
+
+def test_states_of_few_positions_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(probes, "_SHORT", 2)
+    model = HYBRIDS["mamba2"].build()
+    probe = Probe(model, PAIR)
+    variants = [Variant(masked=(at,)) for at in range(2, N - 1)]
+    found = torch.cat([probe([variant]) for variant in (*variants, *variants[::-1])])
+    torch.testing.assert_close(found[: len(variants)], found[len(variants) :].flip(0), rtol=0, atol=1e-11)
+    assert len(probe._prefix._states) <= 4
 
 
 def test_softmax_families_run_suffixes(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from families import tokens
+from lm_eval_attrib.lrp.intervention.model_mixers import ModelMixers
 from lm_eval_attrib.lrp.intervention.variant import Variant
 from lm_eval_attrib.lrp.pair import Pair
 from torch import Tensor, nn
@@ -40,12 +41,15 @@ def subject(**changes: Any) -> Subject:
     return Subject(**{**fields, **changes})
 
 
-def checked(world: World, monkeypatch: pytest.MonkeyPatch, given: Subject | None = None, **options: Any) -> Verification:
-    """``verify`` where Δℓ is what ``world`` says."""
+def checked(
+    world: World, monkeypatch: pytest.MonkeyPatch, given: Subject | None = None, heads: Sequence[int] = (), **options: Any
+) -> Verification:
+    """``verify`` where Δℓ is what ``world`` says, of a model whose blocks have so many ``heads``."""
 
     class Stand:
         def __init__(self, model: nn.Module, pair: Pair, **_: Any) -> None:
             self.rows = 0
+            self.mixers = ModelMixers(tuple(heads) or (1,), frozenset({0}), frozenset(), hides=True)
 
         def __call__(self, variants: Sequence[Variant]) -> Tensor:
             self.rows += len(variants)

@@ -264,6 +264,7 @@ HYBRIDS: dict[str, Family] = {
         {
             **_MHA,
             "num_hidden_layers": 4,
+            "layer_types": ["linear_attention", "full_attention", "linear_attention", "linear_attention"],
             "linear_num_heads": 2,
             "linear_head_dim": 8,
             "kv_lora_rank": 12,

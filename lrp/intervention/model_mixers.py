@@ -1,0 +1,83 @@
+"""What mixes tokens in each block of a model, as far as checks can change it; found out once, by a short run."""
+
+from __future__ import annotations
+
+import weakref
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from ..decoder.decoder import Decoder
+from ..decoder.implementation import quiet
+from .interventions import intervene
+from .variant import Variant
+
+#: Tokens of the run, and the place of the word that is hidden: late enough for a beginning, early enough to be read on.
+_TOKENS, _PLACE = 9, 3
+#: Largest difference of logits, relative to the largest, between two prompts that differ in a hidden word alone.
+_TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-4}
+_TOLERANCE_IN_HALF = 5e-2
+_KNOWN: weakref.WeakKeyDictionary[nn.Module, ModelMixers] = weakref.WeakKeyDictionary()
+
+
+@dataclass(frozen=True)
+class ModelMixers:
+    """The mixers of a model's blocks.
+
+    Attributes:
+        heads: by block, the number of heads that can be ablated; channels count where each is mixed by itself.
+        raised: blocks with a mixer whose reading of a word can be raised.
+        alone: blocks whose convolutions are all that mixes tokens.
+        hides: whether a masked word is hidden from everything that comes after it: proved by exchanging it for another.
+    """
+
+    heads: tuple[int, ...]
+    raised: frozenset[int]
+    alone: frozenset[int]
+    hides: bool
+
+    @property
+    def limits(self) -> str:
+        """Which checks cannot be done as they are meant, for a reader; empty where all can."""
+        cannot = []
+        if not self.hides:
+            cannot.append("words cannot be hidden from every mixer, so masked ones hold the vocabulary's mean instead")
+        if not self.raised:
+            cannot.append("no mixer's reading of a word can be raised")
+        if not any(self.heads):
+            cannot.append("no block has heads that can be ablated")
+        return "; ".join(cannot)
+
+
+def model_mixers(model: nn.Module, decoder: Decoder) -> ModelMixers:
+    """What is known of ``model``; costs a forward of two rows of nine tokens the first time.
+
+    Raises:
+        Exception: whatever the model's forward raises.
+    """
+    if model not in _KNOWN:
+        _KNOWN[model] = _found(model, decoder)
+    return _KNOWN[model]
+
+
+@torch.no_grad()
+def _found(model: nn.Module, decoder: Decoder) -> ModelMixers:
+    ids = torch.arange(1, _TOKENS + 1).expand(2, -1).clone()
+    ids[1, _PLACE] = _TOKENS + 1
+    hidden = [Variant(masked=(_PLACE,))] * 2
+    with quiet(model), intervene(model, decoder.blocks, hidden, hides=True) as where:
+        logits: Tensor = model(input_ids=ids.to(decoder.device), use_cache=False).logits[:, -1]
+    blocks = range(len(decoder.blocks))
+    met = [where.met.get(block, set()) for block in blocks]
+    return ModelMixers(
+        heads=tuple(where.heads.get(block, 0) for block in blocks),
+        raised=frozenset(block for block in blocks if met[block]),
+        alone=frozenset(block for block in blocks if met[block] == {"carried"}),
+        hides=_same(*logits),
+    )
+
+
+def _same(one: Tensor, other: Tensor) -> bool:
+    scale = float(one.abs().max())
+    return float((one - other).abs().max()) <= _TOLERANCE.get(one.dtype, _TOLERANCE_IN_HALF) * scale
