@@ -64,7 +64,7 @@ def test_attention_changes_equal_a_mask_that_the_model_is_given(
 class _Bare(nn.Module):
     """An attention and nothing else, to hold against softmaxes written out by hand."""
 
-    def forward(self, q: Tensor, k: Tensor, v: Tensor, causal: bool, mask: Tensor | None) -> Tensor:
+    def forward(self, hidden: Tensor, q: Tensor, k: Tensor, v: Tensor, causal: bool, mask: Tensor | None) -> Tensor:
         return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=causal, enable_gqa=q.shape[1] != k.shape[1])
 
 
@@ -77,7 +77,7 @@ def test_one_attention_by_hand(form: str) -> None:
     bare = _Bare()
     variants = [Variant(masked=(1,), shifted=(2, 3), shift=1.5, heads=((0, 3, 4),)), Variant(shifted=(0,), shift=-1.0)]
     with intervene(bare, [bare], variants):
-        found = bare(q, k, v, form == "causal", mask)
+        found = bare(torch.zeros(2, 6, 16), q, k, v, form == "causal", mask)
     for row, variant in enumerate(variants):
         for head in range(4):
             for query in range(6):
@@ -231,7 +231,7 @@ def test_masked_keys_do_not_overflow_in_half_precision(dtype: torch.dtype) -> No
     q, k, v = (torch.randn(1, 2, 6, 128, generator=torch.Generator().manual_seed(seed)).to(dtype) for seed in range(3))
     bare = _Bare()
     with _Watch() as watch, intervene(bare, [bare], [Variant(masked=(0, 1))]):
-        found = bare(q, k, v, True, None)
+        found = bare(torch.zeros(1, 6, 256), q, k, v, True, None)
     mask = torch.zeros(6, 6).masked_fill(torch.ones(6, 6).triu(1) > 0, -torch.inf)
     mask[2:, :2] = -torch.inf
     expected = F.scaled_dot_product_attention(q.float(), k.float(), v.float(), attn_mask=mask)
@@ -245,4 +245,5 @@ def test_causal_attention_is_given_no_mask() -> None:
     probe = Probe(FAMILIES["llama"].build(), PAIR)
     with _Watch() as watch:
         probe([Variant(masked=(3,)), Variant(shifted=(1, 6), shift=3.0)])
-    assert watch.masks == [None] * 3
+    assert len(watch.masks) >= 3
+    assert set(watch.masks) == {None}
