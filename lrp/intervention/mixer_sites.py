@@ -17,13 +17,14 @@ import functools
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..mixers.known import convolution_sites, mixing_sites
+from ..mixers.known import convolution_sites, mixing_sites, put
 from ..mixers.linear import MixingFunction, Run
 from .variant import Variant
 from .whereabouts import Whereabouts, require_rows, without_heads
@@ -50,17 +51,13 @@ class MixerSites:
     @contextmanager
     def active(self, model: nn.Module) -> Iterator[None]:
         """The functions that ``model`` calls by name, changed; the old ones are back afterwards."""
-        sites: list[tuple[Any, str, Callable[..., Any]]] = []
-        for holder, name, kind in mixing_sites(model):
-            function = vars(holder)[name]
-            sites.append(
-                (holder, name, kind.changed(function, self._act(kind)) if kind.changed else self._mixer(function, kind))
-            )
-        sites += [(holder, name, self._convolution(vars(holder)[name])) for holder, name in convolution_sites(model)]
+        sites: list[tuple[Any, str, Callable[[Callable[..., Any]], Callable[..., Any]]]] = []
+        sites += [(holder, name, partial(self._mixing, kind)) for holder, name, kind in mixing_sites(model)]
+        sites += [(holder, name, self._convolution) for holder, name in convolution_sites(model)]
         kept = [vars(holder)[name] for holder, name, _ in sites]
         try:
-            for holder, name, changed in sites:
-                setattr(holder, name, changed)
+            for holder, name, wrap in sites:
+                put(holder, name, wrap)
             yield
         finally:
             for (holder, name, _), function in zip(sites, kept, strict=True):
@@ -68,7 +65,9 @@ class MixerSites:
 
     # --- mixing functions --------------------------------------------------------------------------------------------
 
-    def _mixer(self, function: Callable[..., Any], kind: MixingFunction) -> Callable[..., Any]:
+    def _mixing(self, kind: MixingFunction, function: Callable[..., Any]) -> Callable[..., Any]:
+        if kind.changed is not None:
+            return kind.changed(function, self._act(kind))
         signature = inspect.signature(getattr(function, "__wrapped__", function))
 
         @functools.wraps(function)

@@ -8,6 +8,8 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
+from types import MethodType
 from typing import Any
 
 import torch
@@ -28,6 +30,9 @@ FUNCTIONS: tuple[MixingFunction, ...] = tuple(
 #: Functions by which transformers runs a causal convolution over tokens, for a kernel's sake.
 CONVOLUTIONS = ("causal_conv1d_fn",)
 
+#: Where accelerate keeps the forward that its hooks wrap.
+_STREAMED = "_old_forward"
+
 #: Where a function is to be found: what holds it, under which name, and what it is.
 Site = tuple[Any, str, MixingFunction]
 
@@ -39,9 +44,22 @@ def mixing_sites(model: nn.Module) -> list[Site]:
         for kind in FUNCTIONS:
             owner, _, name = kind.name.rpartition(".")
             holder = getattr(file, owner, None) if owner else file
-            if holder is not None and callable(vars(holder).get(name)):
-                found.append((holder, name, kind))
+            if holder is None or not callable(vars(holder).get(name)):
+                continue
+            found.append((holder, name, kind))
+            if owner and name == "forward":  # accelerate keeps a bound forward where it streams weights in
+                modules = (module for module in model.modules() if type(module) is holder)
+                found += [(module, _STREAMED, kind) for module in modules if _STREAMED in vars(module)]
     return found
+
+
+def put(holder: Any, name: str, wrap: Callable[[Callable[..., Any]], Callable[..., Any]]) -> None:
+    """Put in a function's place what ``wrap`` makes of it; of a bound one, of the function that is bound."""
+    function = vars(holder)[name]
+    if isinstance(function, MethodType):
+        setattr(holder, name, MethodType(wrap(function.__func__), function.__self__))
+    else:
+        setattr(holder, name, wrap(function))
 
 
 def convolution_sites(model: nn.Module) -> list[tuple[Any, str]]:
@@ -68,17 +86,20 @@ def ruled(
     mode = RuleMode(table, activations, names, observer, counts)
     kept = [vars(holder)[name] for holder, name, _ in sites]
     try:
-        for (holder, name, kind), function in zip(sites, kept, strict=True):
-            if kind.around is not None:
-                setattr(holder, name, kind.around(function, kind, mode))
-                continue
-            plain = getattr(holder, kind.instead) if kind.instead else getattr(function, "__wrapped__", function)
-            setattr(holder, name, _steered(function, plain, kind, mode))
+        for holder, name, kind in sites:
+            put(holder, name, partial(_wrapped, holder, kind, mode))
         with mode.active():
             yield mode
     finally:
         for (holder, name, _), function in zip(sites, kept, strict=True):
             setattr(holder, name, function)
+
+
+def _wrapped(holder: Any, kind: MixingFunction, mode: RuleMode, function: Callable[..., Any]) -> Callable[..., Any]:
+    if kind.around is not None:
+        return kind.around(function, kind, mode)
+    plain = getattr(holder, kind.instead) if kind.instead else getattr(function, "__wrapped__", function)
+    return _steered(function, plain, kind, mode)
 
 
 def _steered(

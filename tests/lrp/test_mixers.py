@@ -236,6 +236,26 @@ def test_every_mechanism_is_met_by_a_model() -> None:
     assert met == {kind.name for kind in FUNCTIONS}
 
 
+@pytest.mark.parametrize("name", HYBRIDS)
+@pytest.mark.parametrize("memory", ["graph", "blockwise"])
+def test_padding_on_the_left_and_company_change_nothing(name: str, memory: str) -> None:
+    model = HYBRIDS[name].build()
+    padded = Pair([3] * 4 + list(PAIR.input_ids), 5, 9, attention_mask=[0] * 4 + [1] * 11)
+    [alone] = Engine(model, memory="graph").attribute([PAIR], graph=True)
+    together = Engine(model, memory=memory, batch_size=3).attribute([Pair(tokens(17, seed=3), 6, 8), padded, PAIR], graph=True)
+    for found, padding in ((together[1], 4), (together[2], 0)):
+        assert found.delta_logit == pytest.approx(alone.delta_logit, abs=1e-10)
+        torch.testing.assert_close(found.layers[:, padding:], alone.layers, rtol=1e-8, atol=1e-10)
+        assert not found.layers[:, :padding].any()
+        assert found.graph is not None
+        assert alone.graph is not None
+        for block in range(len(alone.layers) - 1):
+            matrix = found.graph.matrix(block)
+            torch.testing.assert_close(matrix[padding:, padding:], alone.graph.matrix(block), rtol=1e-7, atol=1e-9)
+            assert not matrix[:padding].any()
+            assert not matrix[:, :padding].any()
+
+
 # --- never silently diagonal ------------------------------------------------------------------------------------------------
 
 

@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 import torch
 from accelerate import cpu_offload, disk_offload, dispatch_model
-from families import FAMILIES, exact, tokens
+from families import FAMILIES, HYBRIDS, exact, tokens
 from lm_eval_attrib.lrp import Engine, Pair
+from lm_eval_attrib.lrp.intervention.probe import Probe
+from lm_eval_attrib.lrp.intervention.variant import Variant
 from lm_eval_attrib.lrp.memory import plan as memory
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
@@ -60,6 +62,23 @@ def test_blocks_on_disk(name: str, mode: str, tmp_path: Path) -> None:
     assert plan.devices["cpu"].graph > plan.devices["cpu"].blockwise
     assert plan.mode == "blockwise"
     assert "streamed weights are let go" in plan.sentence
+
+
+@pytest.mark.parametrize("name", HYBRIDS)
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_hybrids_on_disk_are_attributed_and_checked_as_resident(name: str, tmp_path: Path) -> None:
+    model = HYBRIDS[name].build()
+    streamed = on_disk(model, tmp_path)
+    expected = Engine(model, memory="graph").attribute(PAIRS, graph=True)
+    for one, other in zip(Engine(streamed, memory="blockwise").attribute(PAIRS, graph=True), expected, strict=True):
+        torch.testing.assert_close(one.layers, other.layers, rtol=1e-9, atol=1e-11)
+        assert one.graph is not None
+        assert other.graph is not None
+        for block in range(len(one.layers) - 1):
+            torch.testing.assert_close(one.graph.matrix(block), other.graph.matrix(block), rtol=1e-8, atol=1e-10)
+    variants = [Variant(masked=(3,)), Variant(shifted=(2, 5), shift=2.0)]
+    torch.testing.assert_close(Probe(streamed, PAIRS[1])(variants), Probe(model, PAIRS[1])(variants), rtol=0, atol=1e-11)
+    assert all(weight.is_meta for block in Engine(streamed).decoder.blocks for weight in block.parameters())
 
 
 @pytest.mark.parametrize("mode", ["graph", "blockwise"])

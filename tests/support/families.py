@@ -330,6 +330,8 @@ class _Exact(TorchFunctionMode):
             args = tuple(torch.float64 if a is torch.float32 else a for a in args)
             if kwargs.get("dtype") is torch.float32:
                 kwargs["dtype"] = torch.float64
+        if func is torch.full and abs(args[1]) > torch.finfo(torch.float32).max:  # the least float64, as a mask
+            kwargs.setdefault("dtype", torch.float64)
         return func(*args, **kwargs)
 
 

@@ -1,6 +1,7 @@
 """docs/families.md's table: ``python tests/support/family_table.py`` goes through every decoder class and writes it.
 
-``--part 0/2 --json FILE`` looks at every second class and keeps what it found; ``--from FILE …`` writes the table of them.
+``--part 0/2 --json FILE`` looks at every second class and keeps what it found, ``--only NAME …`` at those classes;
+``--from FILE …`` writes the table of them, of a class that was looked at twice what was found last.
 """
 
 from __future__ import annotations
@@ -62,7 +63,8 @@ def write(findings: Iterable[Finding]) -> None:
 
 def _read(paths: Sequence[Path]) -> list[Finding]:
     lines = [line for path in paths for line in path.read_text(encoding="utf-8").splitlines()]
-    return [Finding(**{**json.loads(line), **_tuples(json.loads(line))}) for line in lines]
+    found = [Finding(**{**json.loads(line), **_tuples(json.loads(line))}) for line in lines]
+    return list({one.name: one for one in found}.values())
 
 
 def _tuples(read: dict[str, list[str]]) -> dict[str, tuple[str, ...]]:
@@ -72,6 +74,7 @@ def _tuples(read: dict[str, list[str]]) -> dict[str, tuple[str, ...]]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--part", default="0/1")
+    parser.add_argument("--only", nargs="+")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--from", dest="read", type=Path, nargs="+")
     options = parser.parse_args()
@@ -80,13 +83,14 @@ def main() -> None:
         return
     part, parts = map(int, options.part.split("/"))
     found = []
-    for model_type, name in model_types()[part::parts]:
+    classes = [one for one in model_types() if not options.only or one[1] in options.only]
+    for model_type, name in classes[part::parts]:
         found.append(examine(model_type, name))
         print(found[-1].kind, model_type, name, found[-1].words[:200], flush=True)
         if options.json:
             with options.json.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(asdict(found[-1])) + "\n")
-    if parts == 1:
+    if parts == 1 and not options.only:
         write(found)
 
 

@@ -50,6 +50,18 @@ SIZES: tuple[tuple[tuple[str, ...], int], ...] = (
 
 #: What a configuration class needs besides, by model type.
 _SECTIONS = {"rope_type": "default", "rope_theta": 1e4, "mrope_section": [2, 1, 1]}
+_DEFAULT = {"rope_type": "default", "rope_theta": 1e4}
+_LAYERS = {"layer_types": ["sliding_attention", "full_attention"] * 2}
+#: A tower for images in the place of one that another library would be needed for.
+_TOWER = {
+    "model_type": "clip_vision_model",
+    "hidden_size": 64,
+    "intermediate_size": 48,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "image_size": 16,
+    "patch_size": 8,
+}
 _CONVOLUTIONS = {"layer_types": ["conv", "full_attention", "conv", "full_attention"]}
 _MAMBA2 = {"mamba_n_heads": 4, "mamba_d_head": 16, "mamba_expand": 2, "mamba_chunk_size": 4}
 OWN: dict[str, dict[str, Any]] = {
@@ -87,7 +99,7 @@ OWN: dict[str, dict[str, Any]] = {
     "recurrent_gemma": {"block_types": ["recurrent", "attention"]},
     "step3p5": {"sliding_window": 5},
     "reformer": {"is_decoder": True, "axial_pos_embds": False, "attn_layers": ["local"] * 4},
-    "dots1": {"n_routed_experts": 4, "n_shared_experts": 1},
+    "dots1": {"n_routed_experts": 4, "n_shared_experts": 1, "num_experts_per_tok": 2},
     "deepseek_ocr2_text": {
         "mlp_layer_types": ["dense", *["sparse"] * 3],
         "num_experts_per_tok": 2,
@@ -104,9 +116,35 @@ OWN: dict[str, dict[str, Any]] = {
         "indexer_budget": 8,
         "indexer_compress_ratio": 2,
     },
-    "cohere_compass_text": {"layer_types": ["sliding_attention", "full_attention"] * 2, "sliding_window": 5},
-    "mistral_large4_text": {"kv_source_layers": [0, 1, 2, 2]},
-    "dots3_note_text": {"adapter_in_dim": 32},
+    "cohere_compass_text": {
+        **_LAYERS,
+        "sliding_window": 5,
+        "rope_parameters": {"sliding_attention": {**_DEFAULT, "mrope_section": [2, 1, 1]}, "full_attention": None},
+    },
+    "mistral4": {"head_dim": 16},
+    "mistral_large4_text": {"kv_source_layers": [0, 1, 2, 2], "no_rope_layers": [1, 0, 1, 1]},
+    "dots3_note_vision_encoder": {"adapter_in_dim": 32, "adapter_out_dim": 32, "num_experts_per_tok": 2},
+    "dots3_note_audio_encoder": {"adapter_input_size": 32, "adapter_out_dim": 32},
+    "wavtokenizer_encoder": {"codebook_dim": 32, "codebook_size": 8},
+    "apertus1p5_vision_tokenizer": {"codebook_size": 8},
+    "apertus1p5": {"image_token_offset": VOCAB - 17, "audio_token_offset": VOCAB - 9},
+    "emu3": {"vocabulary_map": {"<image>": VOCAB - 1}},
+    "chameleon": {"vocabulary_map": {"<image>": VOCAB - 1}},
+    "ernie4_5_vl_moe_text": {"rope_parameters": {**_DEFAULT, "mrope_section": [1, 1, 2]}, "moe_k": 2},
+    "granite4_vision": {
+        "vision_config": _TOWER,
+        "deepstack_layer_map": [],
+        "spatial_target_layers": [0, 1, 2, 3],
+        "downsample_rate": "1/2",
+    },
+    "molmo2_adapter": {"vision_feature_layer": [1, 0]},
+    "deepseek_v2": {"num_experts_per_tok": 2, "first_k_dense_replace": 1},
+    "dbrx": {"attn_config": {"kv_n_heads": 2, "rope_theta": 1e4, "clip_qkv": 8.0}},
+    "blt": {"encoder_hash_byte_group_vocab": 50},
+    "blt_local_encoder": {"hidden_size_global": 32},
+    "blt_local_decoder": {"hidden_size_global": 32},
+    "perception_lm": {"vision_config": {**_TOWER, "model_args": {"embed_dim": 64}}},
+    "fast_vlm": {"vision_config": _TOWER},
     "mllama_text_model": {"cross_attention_layers": [1]},
     "xmod": {"default_language": "en_XX"},
 }
@@ -211,7 +249,8 @@ def build(model_type: str, name: str, attention: str | None = None, dtype: torch
     kind = getattr(transformers, name)
     config = configuration(model_type)
     if not isinstance(config, kind.config_class):
-        config = next(sub for sub in vars(config).values() if isinstance(sub, kind.config_class))
+        parts = [part for part in vars(config).values() if isinstance(part, kind.config_class)]
+        config = parts[0] if parts else configuration(kind.config_class.model_type)
     torch.manual_seed(0)
     model = kind._from_config(config, attn_implementation=attention, dtype=dtype)
     if hasattr(model.config, "_experts_implementation"):
