@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -65,7 +66,9 @@ def _relevance_of(examples: Sequence[str], explanation: Explanation, tokenizer: 
     whole = token_text(explanation.contrast.input_ids, tokenizer, skip_special=False)
     kept = [place for place, char in enumerate(whole.text) if not char.isspace()]
     bare = "".join(whole.text[place] for place in kept)
-    sums, after = [], 0
+    relevance = list(explanation.tokens.relevance)
+    sums: list[float] = []
+    after = 0
     for example in examples:
         wanted = "".join(example.split())
         begin = bare.find(wanted, after)
@@ -74,5 +77,5 @@ def _relevance_of(examples: Sequence[str], explanation: Explanation, tokenizer: 
         after = begin + len(wanted)
         first, last = kept[begin], kept[after - 1]
         held = [i for i, (start, end) in enumerate(whole.spans) if end > first and start <= last and end > start]
-        sums.append(sum(float(explanation.tokens.relevance[i]) for i in held if not explanation.tokens.special[i]))
+        sums.append(math.fsum(relevance[i] for i in held if not explanation.tokens.special[i]))
     return sums
