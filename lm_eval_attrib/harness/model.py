@@ -24,6 +24,7 @@ from ..prompt.ends import end_tokens
 from ..records import Continuation
 from ..settings import PREFIX, Settings
 from .aftermath import explain_evaluation, explain_samples
+from .packed import needs_told, with_packing
 from .scored_ids import Generated, Ids, Interned, ObservingHook, ScoredIds, response_ids, stop_after
 from .seam import unwatch, watch
 from .weights import weights_identity
@@ -45,6 +46,7 @@ class AttribHFLM(HFLM):  # type: ignore[misc]
         ArgumentError: an ``attrib_*`` argument that is unknown or does not hold.
         StoreError: the database cannot be written; nothing has been loaded yet.
         NotDecoderOnly: the model is an encoder-decoder; nothing has been loaded yet.
+        ModelError: packed weights for which a library is missing.
     """
 
     def __init__(self, pretrained: Any, **arguments: Any) -> None:
@@ -58,7 +60,8 @@ class AttribHFLM(HFLM):  # type: ignore[misc]
         self._probe: list[tuple[Any, Ids, Ids]] | None = None
         self._prompts, self._responses = Interned(), Interned()
         preflight(self.settings, int(os.environ.get("RANK", "0")))  # before the weights are loaded
-        with torch.inference_mode(False):  # weights made inside of it could never be differentiated through
+        # Weights made inside of inference mode could never be differentiated through.
+        with torch.inference_mode(False), needs_told(str(pretrained)):
             super().__init__(pretrained, **arguments)
         if self.settings.limit == 0:
             return
@@ -83,6 +86,9 @@ class AttribHFLM(HFLM):  # type: ignore[misc]
                 f"{kind!r} is an encoder-decoder model; {plugin.MODEL_NAME} explains decoder-only causal language models. "
                 "Evaluate it with --model hf."
             )
+
+    def _create_model(self, pretrained: str, *args: Any, **kwargs: Any) -> None:
+        super()._create_model(pretrained, *args, **with_packing(kwargs))
 
     def set_cache_hook(self, cache_hook: Any) -> None:
         """Called by lm_eval's cache. The hook also says which request each generated row answers."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import torch
 from accelerate import cpu_offload
 from families import FAMILIES, tokens
 from lm_eval_attrib.lrp import Engine, Pair
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
@@ -75,3 +77,70 @@ def test_resident_packed_weights(bits: int, tmp_path: Path) -> None:
         plain.get_submodule(name).weight.data.copy_(unpacked)
     [expected] = Engine(plain).attribute([PAIR])
     assert torch.cosine_similarity(graph.tokens, expected.tokens, dim=0) > 0.999
+
+
+def test_blocks_of_eight_bit_floats_are_those_they_unpack_to(tmp_path: Path) -> None:
+    """FP8 as DeepSeek and Qwen publish it: a scale for each square of weights. transformers unpacks it where no GPU is."""
+    model = FAMILIES["llama"].build(dtype=torch.float32, hidden_size=64, intermediate_size=96)
+    model.save_pretrained(tmp_path / "plain")
+    weights = load_file(tmp_path / "plain" / "model.safetensors")
+    packed: dict[str, Tensor] = {}
+    with torch.no_grad():
+        for name, weight in weights.items():
+            if not name.endswith("proj.weight"):
+                packed[name] = weight
+                continue
+            squares = weight.unflatten(0, (-1, 32)).unflatten(2, (-1, 32))
+            scale = squares.abs().amax((1, 3)) / 448
+            eight = (squares / scale[:, None, :, None]).to(torch.float8_e4m3fn)
+            packed |= {name: eight.flatten(2).flatten(0, 1).contiguous(), f"{name}_scale_inv": scale}
+            unpacked = eight.to(torch.float32) * scale[:, None, :, None]
+            model.get_parameter(name).copy_(unpacked.flatten(2).flatten(0, 1))
+    loaded = AutoModelForCausalLM.from_pretrained(
+        published(tmp_path, packed, {"quant_method": "fp8", "weight_block_size": [32, 32], "activation_scheme": "dynamic"}),
+        dtype=torch.float32,
+    )
+    same_relevance(loaded, model)
+
+
+def test_four_bit_floats_of_gpt_oss_are_those_they_unpack_to(tmp_path: Path) -> None:
+    """MXFP4: two numbers of four bits a byte, and a power of two for each 32 of them (OCP Microscaling formats 1.0, 5.3)."""
+    model = FAMILIES["gpt_oss"].build(dtype=torch.float32, hidden_size=32, intermediate_size=32)
+    model.save_pretrained(tmp_path / "plain")
+    packed = load_file(tmp_path / "plain" / "model.safetensors")
+    numbers = torch.tensor([0, 0.5, 1, 1.5, 2, 3, 4, 6, -0.0, -0.5, -1, -1.5, -2, -3, -4, -6])
+    generator = torch.Generator().manual_seed(0)
+    for name in [name for name in packed if name.endswith(("gate_up_proj", "down_proj"))]:
+        experts, inside, outside = packed.pop(name).shape
+        blocks = torch.randint(0, 256, (experts, outside, inside // 32, 16), dtype=torch.uint8, generator=generator)
+        scales = torch.randint(122, 125, (experts, outside, inside // 32), dtype=torch.uint8, generator=generator)
+        packed |= {f"{name}_blocks": blocks, f"{name}_scales": scales}
+        pairs = torch.stack([numbers[(blocks & 15).long()], numbers[(blocks >> 4).long()]], -1).flatten(-2)
+        weight = (pairs * 2.0 ** (scales.float() - 127)[..., None]).flatten(-2)
+        with torch.no_grad():
+            model.get_parameter(name).copy_(weight.mT)
+    loaded = AutoModelForCausalLM.from_pretrained(
+        published(tmp_path, packed, {"quant_method": "mxfp4", "modules_to_not_convert": []}),
+        dtype=torch.float32,
+        attn_implementation="eager",
+        experts_implementation="eager",
+    )
+    same_relevance(loaded, model)
+
+
+def published(folder: Path, weights: dict[str, Tensor], packing: dict[str, Any]) -> Path:
+    """A checkpoint like the one in ``plain``, of other weights and with what is said of their packing."""
+    config = json.loads((folder / "plain" / "config.json").read_text())
+    (folder / "packed").mkdir()
+    (folder / "packed" / "config.json").write_text(json.dumps({**config, "quantization_config": packing}))
+    save_file(weights, folder / "packed" / "model.safetensors", {"format": "pt"})
+    return folder / "packed"
+
+
+def same_relevance(loaded: Any, model: Any) -> None:
+    [found], [expected] = (Engine(one.eval(), memory="graph").attribute([PAIR], graph=True) for one in (loaded, model))
+    torch.testing.assert_close(found.layers, expected.layers, rtol=1e-4, atol=1e-5)
+    assert found.graph is not None
+    assert expected.graph is not None
+    torch.testing.assert_close(found.graph.matrix(1), expected.graph.matrix(1), rtol=1e-3, atol=1e-5)
+    assert found.delta_logit == pytest.approx(expected.delta_logit, rel=1e-4)
