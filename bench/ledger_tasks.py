@@ -162,9 +162,9 @@ PLANTS: Sequence[Plant] = (
 )
 
 BUGS: Sequence[Plant] = (
-    # An answer is looked for between marks that the model does not write.
+    # An answer is looked for between marks that the model does not write (hendrycks_math).
     Plant("marks_nobody_writes", "ledger_generated", "extraction", _pattern(r"\$([a-z]+)\$"), mended="5f02e4555"),
-    # The metric is asked about the whole response, of which the answer is the last word.
+    # The metric is asked about the whole response, of which the answer is the last word (kormedmcqa).
     Plant(
         "raw_response",
         "ledger_generated",
@@ -172,14 +172,14 @@ BUGS: Sequence[Plant] = (
         {"filter_list": [{"name": "none", "filter": [{"function": "take_first"}]}]},
         mended="97a5e2c71",
     ),
-    # White space stands around the gold answer of the data.
+    # White space stands around the gold answer of the data (swde, squad_completion).
     Plant("spaces_in_the_gold", "ledger_generated", "extraction", changed=_spaced, mended="1b16d59c1"),
-    # A stop sequence ends the response before it comes to its answer.
+    # A stop sequence ends the response before it comes to its answer (spider).
     Plant("stopped_before_it", "ledger_generated", "stopped", _until(" ", " .", limit=16), mended="5ee3636a7"),
-    # Too few tokens for the answer.
+    # Too few tokens for the answer (graphwalks).
     Plant("too_few_tokens", "ledger_generated", "cut_off", _until(" .", limit=2), mended="e221a016d"),
-    # Labels that count from one are taken for places that count from nought.
-    Plant("choice_from_one", "ledger_choice_plain", "gold", changed=_counted_from_one, mended="3d5fa4c74"),
-    # Choices of very different lengths are compared by their sums.
-    Plant("choice_by_sums", "ledger_choice", "length", changed=_padded, mended="d123fb75f"),
+    # Labels that count from one are taken for places that count from nought (siqa).
+    Plant("choice_from_one", "ledger_choice_plain", "gold", changed=_counted_from_one, mended="6a1c19ed7"),
+    # Choices of very different lengths are compared by their sums (piqa).
+    Plant("choice_by_sums", "ledger_choice", "length", changed=_padded, mended="2522c27f6"),
 )
