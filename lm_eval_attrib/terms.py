@@ -86,11 +86,22 @@ ADVICE: dict[str, str] = {
     "no pair": "No strategy found two tokens to tell apart. attrib_contrast names others; a person can give pairs too.",
     "no answer": "There is no answer that could be wrong; the reason says how the response ended. The evaluation’s limits, "
     "stop sequences and filters decide it.",
-    "artefact": "One change proves that it is not the model’s: the ledger says which. attrib_explain_artefacts "
-    "explains it too.",
+    "artefact": "It is not explained as a decision of the model. attrib_explain_artefacts=on explains it all the same.",
     "not sampled": "Only a seeded sample of a task’s failures is explained. attrib_limit sets how many.",
     "error": "Something went wrong while explaining it; the score is not touched. The same command again tries once more.",
     "right since": "The same run, evaluated again, answered it rightly: what is shown here is how it failed before.",
+}
+#: Kind of artefact → what became of the right answer.
+ARTEFACTS: dict[str, str] = {
+    "extraction": "The right answer stands in the response; the filter or the metric did not take it.",
+    "length": "Under another normalisation of the same log-probabilities the right choice is preferred.",
+    "thinking": "The thinking part was scored with the answer, or left no tokens for one.",
+    "cut_off": "The response was cut at its limit of tokens; finished, it is right.",
+    "stopped": "A stop sequence ended the response too early; past it, it is right.",
+    "truncated": "The prompt lost its beginning; asked whole, the document is right.",
+    "template": "The prompt was not in the model’s own format; in it, the document is right.",
+    "shots": "A few-shot example misleads; without it, the document is right.",
+    "gold": "The answer that the task holds to be right is doubtful. It is not charged.",
 }
 #: From the best to the worst.
 TRUST_LEVELS: tuple[str, ...] = ("high", "medium", "low", "unknown")

@@ -85,11 +85,33 @@ class RunSection:
 
 
 @dataclass(frozen=True)
+class LedgerLine:
+    """One task's score as run and without what the harness lost, as a sentence; ``model``: empty where there is one run."""
+
+    link: Link
+    model: str
+    sentence: str
+
+
+@dataclass(frozen=True)
+class LedgerCard:
+    """Whether it was the model at all: tasks where something was lost, what was lost most first; ``clear`` says of the others.
+
+    ``more``: further tasks, which are folded away.
+    """
+
+    lines: tuple[LedgerLine, ...]
+    more: tuple[LedgerLine, ...]
+    clear: str
+
+
+@dataclass(frozen=True)
 class IndexPage(Page):
     """``index.html``: what is in the database, and where to go next.
 
     Attributes:
         totals: Counts over all runs shown.
+        ledger: What the harness lost, by task; None where that was not looked at.
         labels: Labels of all attributed failures, as a bar with its legend.
         runs: A section for each run, oldest first.
         example: The failure that shows most (largest clean Δℓ of the best trusted), for somebody new; None if there is none.
@@ -99,6 +121,7 @@ class IndexPage(Page):
     """
 
     totals: tuple[Fact, ...]
+    ledger: LedgerCard | None
     labels: Stack
     runs: tuple[RunSection, ...]
     example: Link | None
@@ -143,6 +166,22 @@ class UnattributedRow:
 
 
 @dataclass(frozen=True)
+class ChargeRow:
+    """What one kind of artefact cost a task: points of the score, counts as text, and what to do.
+
+    ``meaning``: what became of the right answer; ``tried``: of how many failures, where the budget did not allow all.
+    """
+
+    kind: str
+    meaning: str
+    points: str
+    proved: str
+    tried: str
+    broken: str
+    remedy: str
+
+
+@dataclass(frozen=True)
 class TaskPage(Page):
     """``tasks/*.html``: one task of one run under one filter.
 
@@ -150,6 +189,9 @@ class TaskPage(Page):
         task: The task's name.
         facts: Score, documents, failures, attributed and clean share, metric, filter, model.
         note: Why nothing of this task can be attributed.
+        ledger: The score without what the harness lost, as a sentence; empty where that was not looked at.
+        charges: What was lost, by kind.
+        uncharged: What speaks against a charge, by kind; and what looking took.
         labels: How the labels are distributed.
         patterns: Failures by pattern.
         segments: Mean over failures of each segment's sum of normalised relevance.
@@ -164,6 +206,9 @@ class TaskPage(Page):
     task: str
     facts: tuple[Fact, ...]
     note: str
+    ledger: str
+    charges: tuple[ChargeRow, ...]
+    uncharged: tuple[str, ...]
     labels: Stack
     patterns: tuple[BarRow, ...]
     segments: tuple[BarRow, ...]

@@ -15,6 +15,7 @@ from .context import Fact, Link
 from .failure_context import Candidate, CheckRow, DecisionView, FailurePage, LabelView, RankedToken, Trusted
 from .flow import graph_view
 from .heat import heat_map, layer_strip, ranked, segment_bars, strongest
+from .ledger import tried_changes
 from .overview import label_of, label_style, literal
 from .read import Detail
 from .site import Site
@@ -28,6 +29,7 @@ def failure_page(site: Site, detail: Detail, before: Row | None, after: Row | No
     tokens = parts["tokens"]
     coloured = bool(tokens["token"])
     wrong, right = strongest(tokens) if coloured else ([], [])
+    charges, unproved = tried_changes(parts["tried"])
     return FailurePage(
         title=f"{visible(key.task)}, document {row['doc_id']} – why the answer was wrong",
         root="../",
@@ -43,6 +45,8 @@ def failure_page(site: Site, detail: Detail, before: Row | None, after: Row | No
         status=row["status"],
         reason=visible(row["reason"] or ""),
         advice=ADVICE.get(row["status"], ""),
+        charges=charges,
+        unproved=unproved,
         prompt="" if coloured else visible(row["prompt"] or ""),
         decision=decision(contrast) if contrast else None,
         verdict=_verdict(row) if row["status"] == "attributed" else None,

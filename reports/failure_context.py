@@ -171,6 +171,23 @@ class CheckRow:
 
 
 @dataclass(frozen=True)
+class TriedChange:
+    """One change that was tried on a failure: what it was, what came of it, what to do for the whole task, what it took.
+
+    ``verdict``: ``proved``, ``not proved`` or ``suspect``; ``charged``: whether the failure is charged to it.
+    """
+
+    kind: str
+    meaning: str
+    change: str
+    verdict: str
+    proof: str
+    remedy: str
+    cost: str
+    charged: bool
+
+
+@dataclass(frozen=True)
 class FailurePage(Page):
     """``failures/*.html``: one failure and everything found out about it. Parts that do not exist are None or empty.
 
@@ -181,9 +198,11 @@ class FailurePage(Page):
         facts: Metric with its value, filter, model, rule.
         prediction: What the model answered.
         gold: What is right.
-        status: ``attributed``, ``no pair``, ``not sampled``, ``error`` or ``right since``.
+        status: ``attributed``, ``no pair``, ``no answer``, ``artefact``, ``not sampled``, ``error`` or ``right since``.
         reason: Why there is no attribution, or what to know about it.
         advice: What a reader can do about a missing attribution.
+        charges: What proves that it is not the model's, and doubts about the gold answer.
+        unproved: Changes that were tried without turning it right.
         prompt: The prompt as text, when there is no heat map.
         decision: The explained pair.
         verdict: The label.
@@ -212,6 +231,8 @@ class FailurePage(Page):
     status: str
     reason: str
     advice: str
+    charges: tuple[TriedChange, ...]
+    unproved: tuple[TriedChange, ...]
     prompt: str
     decision: DecisionView | None
     verdict: LabelView | None

@@ -14,6 +14,7 @@ from ..store.reader import Row
 from ..terms import LABELS, TRUST_LEVELS, UNDECIDED
 from .charts import Stack, counted, diverging, stack
 from .context import Fact, FailureRow, IndexPage, Link, RunSection, TaskPage, TaskRow, UnattributedRow
+from .ledger import charge_rows, ledger_card, ledger_of, ledger_sentence, uncharged
 from .queries import named_queries
 from .site import Site, TaskKey
 from .text import figure, percent, plural, sampled_share, signed, token_name
@@ -61,6 +62,7 @@ def index_page(site: Site) -> IndexPage:
         Fact("Tasks", figure(len(tasks))),
         Fact("Documents", f"{sum(task['documents'] or 0 for task in tasks):,}"),
         Fact("Failures", f"{sum(task['failures'] or 0 for task in tasks):,}"),
+        *_not_the_models(tasks),
         Fact("Explained", f"{len(explained):,}"),
         Fact("Clean pairs", _clean(failures)),
     )
@@ -71,6 +73,7 @@ def index_page(site: Site) -> IndexPage:
         database=site.database,
         generator=site.generator,
         totals=totals,
+        ledger=ledger_card(site, tasks),
         labels=labels_of(failures),
         runs=tuple(_run_section(site, run) for run in site.runs),
         example=_example(site, explained),
@@ -78,6 +81,12 @@ def index_page(site: Site) -> IndexPage:
         queries=tuple(Fact(query.name, query.summary) for query in named_queries() if not query.name.startswith("report_")),
         command=f"lm-eval-attrib query {shlex.quote(site.database)} labels",
     )
+
+
+def _not_the_models(tasks: Sequence[Row]) -> tuple[Fact, ...]:
+    """How many failures are charged as artefacts, where any is."""
+    charged = sum(task.get("artefacts") or 0 for task in tasks)
+    return (Fact("Not the model’s", f"{charged:,}"),) if charged else ()
 
 
 def _clean(failures: Sequence[Row]) -> str:
@@ -164,6 +173,7 @@ def task_page(site: Site, key: TaskKey, task: Row) -> TaskPage:
         Fact("Score", summary.score),
         Fact("Documents", summary.documents),
         Fact("Failures", summary.failures),
+        *_not_the_models([task]),
         Fact("Explained", summary.attributed),
         Fact("Clean pairs", summary.clean),
         Fact("Metric", summary.metric),
@@ -172,6 +182,7 @@ def task_page(site: Site, key: TaskKey, task: Row) -> TaskPage:
         Fact("Rule", str(run["rule"])),
     ]
     unclean = Counter(unclean_reason(row) for row in tried if not row["clean"])
+    ledger = ledger_of(site, task)
     return TaskPage(
         title=f"{visible(key.task)} – why its answers were wrong",
         root="../",
@@ -184,6 +195,9 @@ def task_page(site: Site, key: TaskKey, task: Row) -> TaskPage:
         task=visible(key.task),
         facts=tuple(facts),
         note=summary.note,
+        ledger=ledger_sentence(ledger),
+        charges=charge_rows(ledger),
+        uncharged=uncharged(ledger),
         labels=summary.labels,
         patterns=counted(Counter(row["pattern"] for row in explained if row["pattern"]), len(explained)),
         segments=diverging([(visible(row["segment"]), row["mean"], plural(row["failures"], "failure")) for row in means]),
@@ -239,7 +253,7 @@ def _unattributed_row(site: Site, row: Row) -> UnattributedRow:
         row["doc_id"],
         one_line(row["prediction"] or "", CELL),
         one_line(row["gold"] or "", CELL),
-        row["status"],
+        (row["label"] or row["status"]).replace(":", ": ").replace("_", " ") if row["status"] == "artefact" else row["status"],
         one_line(row["reason"] or "", 300),
     )
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..charges import LedgerRow
 from ..store.database import Store
 from ..store.reader import Columns, Row
 from .queries import run_query
@@ -28,6 +29,7 @@ _PARTS: dict[str, str] = {
     "neurons": "failure_id, layer, neuron, position, relevance ORDER BY layer, neuron, position",
     "graph_figures": "* ORDER BY layer",
     "checks": '* ORDER BY "check", amount',
+    "tried": "failure_id, place, kind, change, verdict, proof, remedy, forwards ORDER BY place",
     "segments": "failure_id, segment, tokens, relevance, relevance_norm ORDER BY segment",
 }
 
@@ -68,6 +70,11 @@ class Reader:
         query = "SELECT * FROM tasks WHERE $run::VARCHAR IS NULL OR run_id = $run ORDER BY run_id, task, filter"
         rows: list[dict[str, Any]] = self._store.sql(query, {"run": self._run}).to_pylist()
         return rows
+
+    def ledger(self) -> list[LedgerRow]:
+        """What kinds of artefacts cost tasks, in the order of each task's ledger."""
+        runs = [self._run] if self._run else [run["run_id"] for run in self.runs()]
+        return [row for run in runs for row in self._store.ledger_rows(run)]
 
     def failures(self) -> list[dict[str, Any]]:
         """A light row for each failure: long texts cut, without prompt and document."""

@@ -6,6 +6,7 @@ import re
 from collections import defaultdict
 from typing import Any, NamedTuple
 
+from ..charges import LedgerRow
 from ..records import digest
 from ..store.reader import Row
 from .read import Reader
@@ -36,6 +37,9 @@ class Site:
             self.by_task[self.key(row)].append(row)
         self.tasks = reader.tasks()
         self._add_lost_tasks()
+        self.ledger: dict[tuple[str, str], list[LedgerRow]] = defaultdict(list)
+        for charge in reader.ledger():
+            self.ledger[charge.run_id, charge.task].append(charge)
         self.same_document: dict[tuple[str, str, int], list[dict[str, Any]]] = defaultdict(list)
         for row in self.failures:
             self.same_document[row["task"], row["filter"] or "", row["doc_id"]].append(row)

@@ -8,20 +8,17 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import numpy as np
 from scipy.stats import binomtest, hypergeom
 
-from ..charges import LedgerRow
+from ..charges import ALL, LedgerRow
 from ..records import TaskSummary
 
 #: Chance that an interval misses.
 ALPHA = 0.05
-#: The row of all kinds together.
-ALL = "all"
-NOTHING = "nothing of it was lost by the harness"
 
 
 @dataclass
@@ -165,17 +162,3 @@ def _row(summary: TaskSummary, tally: Tally, net: Estimate) -> LedgerRow:
         forwards=tally.forwards,
         seconds=tally.seconds,
     )
-
-
-def in_one_line(rows: Sequence[LedgerRow]) -> str:
-    """A task's ledger as a sentence: ``38.0 % as run; 52.4 % [49.8, 55.0] without what the harness lost: 9.1 extraction``."""
-    whole = next((row for row in rows if row.kind == ALL), None)
-    if whole is None:
-        return ""
-    lost: Mapping[str, float] = {row.kind: row.net / max(row.documents, 1) for row in rows if row.kind != ALL and row.net > 0}
-    said = f"{100 * whole.score_as_run:.1f} % as run"
-    if not lost:
-        return f"{said}; {NOTHING}"
-    between = "" if whole.net_low == whole.net_high else f" [{100 * whole.score_low:.1f}, {100 * whole.score_high:.1f}]"
-    kinds = ", ".join(f"{100 * share:.1f} {kind}" for kind, share in sorted(lost.items(), key=lambda one: -one[1]))
-    return f"{said}; {100 * whole.score_without:.1f} %{between} without what the harness lost: {kinds}"

@@ -7,10 +7,9 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from ..artefacts.ledger import ALL, in_one_line
 from ..artefacts.registry import chosen_kinds
 from ..artefacts.tools import Tools
-from ..charges import LedgerRow
+from ..charges import ALL, LedgerRow, in_one_line
 from ..errors import ArgumentError, SamplesError
 from ..evaluation.metric import asked_for
 from ..evaluation.samples import read_tasks

@@ -10,11 +10,11 @@ from ..artefacts.budget import LEAST, Allowance, evaluation_forwards
 from ..artefacts.case import Case, Key
 from ..artefacts.examination import Examination, Tried
 from ..artefacts.kind import Kind
-from ..artefacts.ledger import NOTHING, Tally, in_one_line, ledger_rows
+from ..artefacts.ledger import Tally, ledger_rows
 from ..artefacts.onward import Onward
 from ..artefacts.registry import chosen_kinds
 from ..artefacts.tools import Tools
-from ..charges import Artefact, LedgerRow
+from ..charges import NOTHING, Artefact, LedgerRow, in_one_line
 from ..evaluation.failures import Encoder
 from ..evaluation.judgement import JudgedTask
 from ..prompt.profiles import TaskProfile
@@ -189,4 +189,5 @@ def first_proved(tried: Sequence[Artefact]) -> Artefact | None:
 def charge_text(tried: Sequence[Artefact]) -> str:
     """A failure's charge as a sentence."""
     charge = first_proved(tried)
-    return "" if charge is None else f"{charge.change}. {charge.proof}. For the whole task: {charge.remedy}"
+    said = [] if charge is None else [charge.change, charge.proof, f"For the whole task: {charge.remedy}"]
+    return ". ".join(one[:1].upper() + one[1:] for one in said)

@@ -8,7 +8,8 @@ from collections import Counter
 
 import pytest
 
-from lm_eval_attrib.artefacts.ledger import ALL, Estimate, Tally, estimate, gains, in_one_line, ledger_rows
+from lm_eval_attrib.artefacts.ledger import Estimate, Tally, estimate, gains, ledger_rows
+from lm_eval_attrib.charges import ALL, in_one_line
 from lm_eval_attrib.records import TaskSummary
 
 SUMMARY = TaskSummary("run", "task", "acc", "none", documents=100, failures=62, score=0.38)
@@ -76,7 +77,7 @@ def test_the_score_without_is_the_score_and_every_net() -> None:
     assert rows[ALL].score_without == pytest.approx(0.50)
     assert rows[ALL].net_low == rows[ALL].net_high == 12
     assert in_one_line(list(rows.values())) == (
-        "38.0 % as run; 50.0 % without what the harness lost: 9.0 extraction, 3.0 cut_off"
+        "38.0 % as run; 50.0 % without what the harness lost: 9.0 extraction, 3.0 cut off; 2 doubtful gold answers"
     )
 
 

@@ -34,7 +34,7 @@ STOREYS = [
 ]
 #: Parts that know less than their storey allows.
 ONLY = {
-    "reports": {"store", "terms", "records", "columns", "steps", "errors"},
+    "reports": {"store", "terms", "charges", "records", "columns", "steps", "errors"},
     "lrp": {"errors", "columns"},
     "plugin": set(),
     "tasks": set(),
