@@ -98,7 +98,7 @@ class Settings(BaseModel):
         ("on",), description="is it the model at all: on, off, or kinds of artefacts to try, beside on those that need naming"
     )
     artefact_budget: Annotated[float, BeforeValidator(_no_boolean), Field(ge=0)] = Field(
-        0.5, description="forward passes that trying artefacts may take, as a share of the evaluation's own"
+        0.5, description="forward passes and seconds that trying artefacts may take, as a share of the evaluation's own"
     )
     explain_artefacts: bool = Field(False, description="explain failures as the model's although they are charged as artefacts")
     seed: Annotated[int, BeforeValidator(_no_boolean)] = Field(1234, description="seed of the sample and of random controls")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from .case import Case
+from .case import Case, token_limit
 from .kind import Proof
 from .tools import Tools
 
@@ -14,8 +14,7 @@ def forwards_of(case: Case) -> int:
     """Forward passes that answering a document again takes at most: generated tokens, or scored continuations."""
     if case.request is None:
         return len(case.document.requests)
-    given = case.generation
-    return next((int(given[key]) for key in ("max_gen_toks", "max_new_tokens") if given.get(key)), 256)
+    return token_limit(case.generation)
 
 
 def one_context(case: Case) -> bool:

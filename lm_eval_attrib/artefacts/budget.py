@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from .case import Case
 
@@ -12,6 +11,8 @@ from .case import Case
 FAILURES = 0.75
 #: Forward passes that may always be spent on a task: half of a few short answers would allow nothing.
 LEAST = 256
+#: Seconds likewise.
+LEAST_SECONDS = 5.0
 #: Characters a generated token stands for, about, where its ids are not at hand.
 _CHARACTERS = 4
 
@@ -26,21 +27,39 @@ def evaluation_forwards(cases: Sequence[Case]) -> int:
     return total
 
 
+def spoken_seconds(seconds: float) -> str:
+    """A time as a person says it."""
+    return f"{seconds:,.0f} s" if seconds < 120 else f"{seconds / 60:,.0f} min"
+
+
 @dataclass
 class Allowance:
-    """Forward passes and, where a limit is given, seconds that are left."""
+    """Forward passes and, where it is known how long the evaluation took, seconds that may be taken; and what was taken."""
 
     forwards: float
     seconds: float | None = None
     spent: int = 0
-    started: float = field(default_factory=time.monotonic)
+    took: float = 0.0
 
-    def take(self, forwards: int) -> None:
-        """Note what was spent."""
+    def take(self, forwards: int, seconds: float = 0.0) -> None:
+        """Note what was taken."""
         self.spent += forwards
+        self.took += seconds
 
-    def left(self, share: float = 1.0) -> bool:
-        """Whether some of that share of the budget is left."""
-        if self.seconds is not None and time.monotonic() - self.started > self.seconds * share:
-            return False
-        return self.spent < self.forwards * share
+    def fits(self, forwards: int, share: float = 1.0) -> bool:
+        """Whether so many more forward passes stay within that share of the budget, and seconds are left."""
+        timely = self.seconds is None or self.took < self.seconds * share
+        return timely and self.spent + forwards <= self.forwards * share
+
+    def left(self) -> str:
+        """What is left, for a person."""
+        said = f"{max(self.forwards - self.spent, 0):,.0f} forward passes"
+        return said if self.seconds is None else f"{said} and {spoken_seconds(max(self.seconds - self.took, 0.0))}"
+
+
+def task_allowance(share: float, forwards: int, seconds: float | None = None) -> Allowance:
+    """That ``share`` of what the evaluation itself took for a task; a little may always be taken, unless the share is 0."""
+    if not share:
+        return Allowance(0.0)
+    longest = None if seconds is None else max(share * seconds, LEAST_SECONDS)
+    return Allowance(max(share * forwards, LEAST), longest)

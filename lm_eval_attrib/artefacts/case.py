@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,6 +16,12 @@ from ..evaluation.task import Document, EvaluatedTask, Request
 from ..prompt.profiles import CHOICES, TaskProfile, field_texts
 from ..records import digest
 from .reading import Asked, boxed, kind_of_answer, prompt_labels
+
+#: Tokens that lm_eval's models generate where the task says nothing.
+_LIMIT = 256
+#: So few are a limit for bare answers.
+_FEW = 32
+_SENTENCE_END = re.compile(r"[.!?。！？](?:[)\]}*`$>\"'”’\s]|\\[)\]])*$")
 
 #: Task, filter and document.
 Key: TypeAlias = tuple[str, str, int]
@@ -60,6 +67,15 @@ class Case:
         """The generation arguments of the response."""
         given = self.request.arguments[1] if self.request is not None and len(self.request.arguments) > 1 else None
         return given if isinstance(given, Mapping) else {}
+
+    @property
+    def unfinished(self) -> bool:
+        """Whether the response looks cut at its limit, for want of its ids: long enough, and no sentence's end.
+
+        Where few tokens are allowed, responses are bare answers, which have no sentence's end either.
+        """
+        response, limit = self.response or "", token_limit(self.generation)
+        return limit > _FEW and len(response) >= limit and _SENTENCE_END.search(response) is None
 
     @cached_property
     def answered(self) -> str:
@@ -111,6 +127,11 @@ class Case:
         known: Sequence[str] = self.task.choices(self.document) or ()
         texts = [text for text in known if len(text.strip("()[]. ")) > 1] or options
         return Asked(kind_of_answer(self.golds), tuple(dict.fromkeys(texts)), prompt_labels(self.prompt))
+
+
+def token_limit(generation: Mapping[str, Any]) -> int:
+    """Tokens that a response may have, by its generation arguments."""
+    return next((int(generation[key]) for key in ("max_gen_toks", "max_new_tokens") if generation.get(key)), _LIMIT)
 
 
 def _answer_within(gold: str) -> str:

@@ -50,7 +50,8 @@ class Examination:
         tools: the task's scoring and the model.
         budget: of all kinds that need forwards together.
         seed: of the samples.
-        known: what was tried on failures before, by document: of the same answer it is not tried again.
+        known: what was tried on failures before, by document: of the same answer it is not tried again, and what it took
+            counts towards the budget.
         before: the ledger's rows before, by kind: where nothing new is tried, right documents are not tried again either.
         said: where lines for a person go.
     """
@@ -69,6 +70,7 @@ class Examination:
         self.known, self.before = known or {}, before or {}
         self.found = Examined()
         self._again = 0
+        self._continued: frozenset[Key] = frozenset()
 
     def run(self, cases: Sequence[Case]) -> Iterator[tuple[Case, Artefact]]:
         """Try every kind; yields each failure's tried changes as they are known. :attr:`found` has all of it at the end."""
@@ -105,7 +107,7 @@ class Examination:
     ) -> Iterator[tuple[Case, Artefact]]:
         again = [(case, change) for case, change in proposals if self._known(kind, case) is not None]
         for case, _ in again:
-            yield case, self._keep(case, self._known(kind, case), tally)
+            yield case, self._keep(kind, case, self._known(kind, case), tally)
         known = {case.key for case, _ in again}
         self._again = len(known)
         fresh = [(case, change) for case, change in proposals if case.key not in known]
@@ -115,20 +117,20 @@ class Examination:
             verdict = "suspect" if proof.suspect else "proved" if proof.right else "not proved"
             remedy = proof.remedy or change.remedy
             made = Artefact(kind.name, change.text, verdict, proof.text, remedy, proof.forwards, seconds, case.answered)
-            yield case, self._keep(case, made, tally)
+            yield case, self._keep(kind, case, made, tally)
 
     def _known(self, kind: Kind, case: Case) -> Artefact | None:
         """What was tried before and cost something: what costs nothing is tried again."""
         known = self.known.get(case.key, {}).get(kind.name)
         return known if known is not None and known.forwards and known.answered == case.answered else None
 
-    def _keep(self, case: Case, tried: Artefact | None, tally: Tally) -> Artefact:
+    def _keep(self, kind: Kind, case: Case, tried: Artefact | None, tally: Tally) -> Artefact:
         assert tried is not None
         self.found.tried.setdefault(case.key, []).append(tried)
         tally.tried += 1
         tally.proved += tried.verdict == "proved"
         tally.suspects += tried.verdict == "suspect"
-        tally.forwards += tried.forwards
+        self._account(kind, case, tried.forwards, tried.seconds, tally)
         if tried.verdict == "proved":
             tally.remedies[tried.remedy] += 1
         return tried
@@ -136,30 +138,49 @@ class Examination:
     def _announce(self, kind: Kind, proposals: Sequence[tuple[Case, Proposal]]) -> None:
         most = sum(change.forwards for _, change in proposals)
         if most:
-            left = max(self.budget.forwards - self.budget.spent, 0)
             self.say(
-                f"Artefacts, {kind.name}: {len(proposals)} failures, at most {most:,} forward passes; "
-                f"{left:,.0f} are left of the budget (attrib_artefact_budget)."
+                f"Artefacts, {kind.name}: {len(proposals)} failures, at most {most:,} forward passes for all of them; "
+                f"{self.budget.left()} are left of the budget (attrib_artefact_budget)."
             )
 
     def _proved(
         self, kind: Kind, proposals: Sequence[tuple[Case, Proposal]], share: float
     ) -> Iterator[tuple[Case, Proposal, Proof, float]]:
         """Each proposal with its proof: what is free first, then in seeded order while the budget lasts."""
-        free = [one for one in proposals if not one[1].forwards]
-        dear = self._shuffled([one for one in proposals if one[1].forwards], kind.name)
-        for batch in [free, *(dear[begin : begin + BATCH] for begin in range(0, len(dear), BATCH))]:
-            if batch and batch is not free and not self.budget.left(share):
-                return
+        for case, change in proposals:
+            if not change.forwards:
+                started = time.monotonic()
+                proof = self._prove(kind, case, change)
+                yield case, change, proof, time.monotonic() - started
+        waiting = self._shuffled([one for one in proposals if one[1].forwards], kind.name)
+        while batch := self._affordable(waiting, share):
+            waiting = waiting[len(batch) :]
             started = time.monotonic()
-            if batch is not free:
-                self._ahead(kind, batch)
-            shared = (time.monotonic() - started) / max(len(batch), 1)
+            self._ahead(kind, batch)
+            shared = (time.monotonic() - started) / len(batch)
             for case, change in batch:
                 started = time.monotonic()
                 proof = self._prove(kind, case, change)
-                self.budget.take(proof.forwards)
                 yield case, change, proof, shared + time.monotonic() - started
+
+    def _affordable(self, waiting: Sequence[tuple[Case, Proposal]], share: float) -> Sequence[tuple[Case, Proposal]]:
+        """The next ones that the budget allows even where each takes as much as it may, at most a batch."""
+        count, most = 0, 0
+        for _, change in waiting[:BATCH]:
+            most += change.forwards
+            if not self.budget.fits(most, share):
+                break
+            count += 1
+        return waiting[:count]
+
+    def _account(self, kind: Kind, case: Case, forwards: int, seconds: float, tally: Tally) -> None:
+        """Note what a proof took. A response that was continued for another kind before took nothing more."""
+        if forwards and kind.cost == "continued":
+            known, self._continued = case.key in self._continued, self._continued | {case.key}
+            forwards = 0 if known else forwards
+        tally.forwards += forwards
+        if forwards:
+            self.budget.take(forwards, seconds)
 
     def _ahead(self, kind: Kind, batch: Sequence[tuple[Case, Proposal]]) -> None:
         """What the model has to do for a batch, done at once; what fails here is tried again one by one."""
@@ -167,7 +188,7 @@ class Examination:
             if kind.cost == "continued" and self.tools.onward is not None:
                 self.tools.onward.prepare([case for case, _ in batch])
             elif kind.cost == "answered":
-                answer_ahead([(case, change.data) for case, change in batch], self.tools)
+                answer_ahead([(case, change.data) for case, change in batch if isinstance(change.data, str)], self.tools)
         except Exception:
             log.debug("%s: a batch of %d failed", kind.name, len(batch), exc_info=True)
 
@@ -193,8 +214,8 @@ class Examination:
         tally.right_concerned = round(len(proposals) * scale)
         dear = [one for one in proposals if one[1].forwards]
         tried = [one for one in proposals if not one[1].forwards] + dear[:RIGHT_DEAR]
-        for _, _, proof, _ in self._proved(kind, tried, 1.0):
-            tally.forwards += proof.forwards
+        for case, _, proof, seconds in self._proved(kind, tried, 1.0):
+            self._account(kind, case, proof.forwards, seconds, tally)
             if proof.right is not None:
                 tally.right_tried += 1
                 tally.broken += not proof.right

@@ -11,12 +11,10 @@ import torch
 from ..prompt.ends import end_tokens
 from ..prompt.spans import Tokenizer, decode
 from ..records import Continuation
-from .case import Case
+from .case import Case, token_limit
 
 #: A response may become this many times as long as its limit allowed.
 LONGER = 4
-#: Tokens that lm_eval's models generate where the task says nothing.
-_LIMIT = 256
 #: New tokens after a stop sequence, at least, and after a thinking part that was closed for the model, at most.
 _LEAST, _CLOSED = 16, 128
 #: Responses continued at once.
@@ -58,7 +56,7 @@ def ending(case: Case, source: Continuation, ends: frozenset[int]) -> Ending:
     generation = case.generation
     until = generation.get("until") or ()
     stops = (until,) if isinstance(until, str) else tuple(str(one) for one in until if one)
-    limit = next((int(generation[key]) for key in ("max_gen_toks", "max_new_tokens") if generation.get(key)), _LIMIT)
+    limit = token_limit(generation)
     if source.ids and source.ids[-1] in ends:
         return Ending("end", limit, stops)
     return Ending("limit" if len(source.ids) >= limit else "stop", limit, stops)

@@ -26,6 +26,25 @@ class Respond(Protocol):
     def __call__(self, kind: str, arguments: Sequence[tuple[str, Any]]) -> list[Any]: ...
 
 
+class LeftOut:
+    """Few-shot examples (counted from 0; None: all of them) without which failures were right, in turn for right documents."""
+
+    def __init__(self) -> None:
+        self._known: list[int | None] = []
+        self._turn = 0
+
+    def add(self, place: int | None) -> None:
+        """A failure was right without that example."""
+        self._known.append(place)
+
+    def next(self) -> int | None:
+        """What to leave out of the next right document's prompt."""
+        if not self._known:
+            return None
+        self._turn += 1
+        return self._known[(self._turn - 1) % len(self._known)]
+
+
 def _alone(mine: T) -> list[T]:
     return [mine]
 
@@ -42,6 +61,7 @@ class Tools:
         render: the model's chat template; None where it has none.
         tokenizer: the model's.
         blame: which few-shot example relevance blames.
+        left_out: the examples without which failures were right.
         answers: by document and prompt, answers to its requests that were got again.
         named: kinds that were asked for by name: they need no sign.
         gather: every process's part, in every process; ``first``: whether this is the first one.
@@ -54,6 +74,7 @@ class Tools:
     render: RenderChat | None = None
     tokenizer: Tokenizer | None = None
     blame: Blame | None = None
+    left_out: LeftOut = field(default_factory=LeftOut)
     named: frozenset[str] = frozenset()
     first: bool = True
     answers: dict[tuple[tuple[str, str, int], str], list[Any]] = field(default_factory=dict)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from ..artefacts.budget import LEAST, Allowance, evaluation_forwards
+from ..artefacts.budget import evaluation_forwards, task_allowance
 from ..artefacts.case import Case, Key
 from ..artefacts.examination import Examination, Tried
 from ..artefacts.kind import Kind
@@ -20,6 +20,7 @@ from ..evaluation.judgement import JudgedTask
 from ..prompt.profiles import TaskProfile
 from ..records import Failure, TaskSummary
 from ..settings import Settings
+from .blame import ExampleBlame
 from .host import Host, gather
 
 
@@ -29,6 +30,11 @@ class AnsweringHost(Host, Encoder, Protocol):
     settings: Settings
     #: The mark behind which the harness takes a response to begin; None where it strips no thinking part.
     think_end_token: str | int | None
+
+    @property
+    def answering_seconds(self) -> float | None:
+        """Seconds that it took to answer the evaluation here; None where it did not."""
+        ...
 
     def respond(self, kind: str, arguments: Sequence[tuple[str, Any]]) -> list[Any]:
         """Answers to further requests."""
@@ -52,6 +58,8 @@ def tools_of(lm: AnsweringHost, named: Sequence[str] = ()) -> Tools:
         first=lm.rank == 0,
     )
     strips = lm.think_end_token
+    if "shots" in named:
+        tools.blame = ExampleBlame(lm.model, lm.tokenizer, lm, lm.settings)
     tools.onward = Onward(lm.model, lm.tokenizer, tools, strips if isinstance(strips, str) else None)
     return tools
 
@@ -65,7 +73,8 @@ def examiner_of(
     if not kinds:
         return None
     share = settings.artefact_budget
-    return Examiner(judged, summaries, profiles, kinds, tools_of(lm, settings.artefacts), share, settings.seed)
+    tools = tools_of(lm, settings.artefacts)
+    return Examiner(judged, summaries, profiles, kinds, tools, share, lm.answering_seconds, settings.seed)
 
 
 @dataclass
@@ -77,7 +86,8 @@ class Examiner:
         summaries: what they came to over all processes.
         profiles: by task.
         tools: the tasks' own scoring and, where one is at hand, the model.
-        share: of the evaluation's own forward passes, what may be spent on a task.
+        share: of the evaluation's own forward passes and seconds, what may be spent on a task.
+        seconds: that the model took for the evaluation's answers in this process; None where that is not known.
         ledger: the rows of the tasks that are done; the same in every process.
         charged: what failures are charged to; ``tried``: everything that was tried on them.
     """
@@ -88,6 +98,7 @@ class Examiner:
     kinds: Sequence[Kind]
     tools: Tools
     share: float = 0.5
+    seconds: float | None = None
     seed: int = 1234
     ledger: list[LedgerRow] = field(default_factory=list)
     charged: dict[Key, Artefact] = field(default_factory=dict)
@@ -107,13 +118,13 @@ class Examiner:
             before: the ledger before: of kinds of which nothing new is tried, right documents are not tried again either.
             say: where lines for a person go.
         """
+        own = {judged.task.name: evaluation_forwards(self._cases(judged)) for judged in self.judged}
         for judged in self.judged:
+            cases = self._cases(judged)
             if isinstance(judged.criterion, str):
                 continue
-            profile = self.profiles[judged.task.name]
-            cases = [Case(judged.task, judged.criterion, one, profile) for one in judged.deciding]
-            own = self.share * evaluation_forwards(cases)
-            budget = Allowance(max(own, LEAST) if self.share else 0.0)
+            took = None if self.seconds is None else self.seconds * own[judged.task.name] / max(sum(own.values()), 1)
+            budget = task_allowance(self.share, own[judged.task.name], took)
             rows = {row.kind: row for row in before if row.task == judged.task.name}
             examination = Examination(self.kinds, self.tools, budget, self.seed, known, rows, say)
             for case, tried in examination.run(cases):
@@ -124,6 +135,12 @@ class Examiner:
             self.tried |= found.tried
             self.charged |= {key: charge for key in found.tried if (charge := found.charge(key)) is not None}
             self._account(judged, list(found.tallies.values()))
+
+    def _cases(self, judged: JudgedTask) -> list[Case]:
+        if isinstance(judged.criterion, str):
+            return []
+        profile = self.profiles[judged.task.name]
+        return [Case(judged.task, judged.criterion, one, profile) for one in judged.deciding]
 
     def _account(self, judged: JudgedTask, tallies: Sequence[Tally]) -> None:
         summed: dict[str, Tally] = {}

@@ -6,7 +6,7 @@ import inspect
 import logging
 import os
 from collections.abc import Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -92,13 +92,16 @@ class AttribHFLM(HFLM):  # type: ignore[misc]
         if self._probe is not None:
             self._probe.extend(requests)
             return [(0.0, False)] * len(requests)
-        if self.scored is not None:
-            self.scored.score(requests)
-        return super()._loglikelihood_tokens(requests, *args, **kwargs)  # type: ignore[no-any-return]
+        if self.scored is None:
+            return super()._loglikelihood_tokens(requests, *args, **kwargs)  # type: ignore[no-any-return]
+        self.scored.score(requests)
+        with self.scored.timed():
+            return super()._loglikelihood_tokens(requests, *args, **kwargs)  # type: ignore[no-any-return]
 
     def _model_generate(self, context: Any, *args: Any, **kwargs: Any) -> Any:
         mask = kwargs.get("attention_mask")
-        output = super()._model_generate(context, *args, **kwargs)
+        with nullcontext() if self.scored is None else self.scored.timed():
+            output = super()._model_generate(context, *args, **kwargs)
         if self.scored is not None:
             width = context.shape[1]
             prompts = context if mask is None else [row[kept.bool()] for row, kept in zip(context, mask, strict=True)]
@@ -214,6 +217,11 @@ class AttribHFLM(HFLM):  # type: ignore[misc]
     def weights(self) -> str:
         """What tells the weights from others at the same path (:func:`.weights.weights_identity`)."""
         return weights_identity(self.model, self.arguments)
+
+    @property
+    def answering_seconds(self) -> float | None:
+        """Seconds that it took to answer the evaluation here; None where it did not, because the answers were known."""
+        return self.scored.seconds or None if self.scored is not None else None
 
     def respond(self, kind: str, arguments: Sequence[tuple[str, Any]]) -> list[Any]:
         """Answers to further requests of a kind, got as the evaluation got its own; their ids are not kept.

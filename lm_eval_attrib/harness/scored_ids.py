@@ -6,8 +6,10 @@ Ids are kept as C integers, four bytes each; a context shared by several continu
 from __future__ import annotations
 
 import json
+import time
 from array import array
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -46,6 +48,17 @@ class ScoredIds:
         self._generated: dict[tuple[str, str], list[Generated]] = {}
         self._waiting: list[tuple[Ids, Ids]] = []
         self._last: Ids = array("i")
+        #: Seconds that the model took to answer.
+        self.seconds = 0.0
+
+    @contextmanager
+    def timed(self) -> Iterator[None]:
+        """Counts the time within as time that the model takes to answer."""
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds += time.perf_counter() - started
 
     def __len__(self) -> int:
         return len(self._pairs) + sum(map(len, self._generated.values()))
@@ -55,6 +68,7 @@ class ScoredIds:
         self._pairs.clear()
         self._generated.clear()
         self._waiting.clear()
+        self.seconds = 0.0
 
     def score(self, requests: Iterable[tuple[Any, Ids, Ids]]) -> None:
         """Keep the requests of ``_loglikelihood_tokens``: ((context, continuation), context ids, continuation ids)."""

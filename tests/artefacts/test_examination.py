@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -26,6 +27,8 @@ class Pretended:
     forwards: int = 0
     breaks: bool = False
     raises: bool = False
+    takes: float = 0.0
+    never: bool = False
     asked: list[int] = field(default_factory=list)
 
     def survey(self, cases: Sequence[Case], tools: Tools) -> Survey:
@@ -36,8 +39,11 @@ class Pretended:
 
     def prove(self, case: Case, change: Proposal, tools: Tools) -> Proof:
         self.asked.append(case.document.doc_id)
+        time.sleep(self.takes)
         if self.raises:
             raise RuntimeError("out of paper")
+        if self.never:
+            return Proof(False, "said so", self.forwards)
         return Proof(case.document.doc_id % 2 == 0 if case.fails else not self.breaks, "said so", self.forwards)
 
 
@@ -80,13 +86,41 @@ def test_an_uncertain_kind_is_charged_only_beyond_chance() -> None:
 
 
 def test_a_budget_holds() -> None:
-    """Of documents of 10 forwards each, what it allows is tried, in whole batches; failures get three quarters."""
+    """Of documents of 10 forwards each, what it allows is tried, and no more; failures get three quarters."""
     kind = Pretended(forwards=10, cost="answered")
     tally = examined([kind], documents(100, 0), forwards=400).found.tallies["pretended"]
     assert tally.concerned == 100
-    assert 30 <= tally.tried <= 48
-    assert tally.forwards == 10 * tally.tried
+    assert tally.tried == 30
+    assert tally.forwards == 300
     assert examined([Pretended(forwards=10)], documents(20, 0), forwards=0).found.tallies["pretended"].tried == 0
+
+
+def test_seconds_are_a_budget_too() -> None:
+    """Each document takes 0.1 s; a batch that was begun is finished."""
+    kind = Pretended(forwards=1, cost="answered", takes=0.1)
+    examination = Examination([kind], Tools(), Allowance(1e9, seconds=2.0))
+    list(examination.run(documents(100, 0)))
+    assert 16 <= examination.found.tallies["pretended"].tried <= 32
+
+
+def test_what_was_taken_before_counts_towards_the_budget() -> None:
+    cases = documents(100, 0)
+    before = examined([Pretended(forwards=10)], cases, forwards=400).found.tried
+    known = {key: {one.kind: one for one in tried} for key, tried in before.items()}
+    again = Pretended(forwards=10)
+    tally = examined([again], cases, forwards=400, known=known).found.tallies["pretended"]
+    assert again.asked == []
+    assert (tally.tried, tally.forwards) == (30, 300)
+    more = Pretended(forwards=10)
+    assert examined([more], cases, forwards=800, known=known).found.tallies["pretended"].tried == 60
+    assert len(more.asked) == 30
+
+
+def test_a_response_that_is_continued_for_two_kinds_is_paid_once() -> None:
+    kinds = [Pretended(name, cost="continued", forwards=10, never=True) for name in ("first", "second")]
+    found = examined(kinds, documents(6, 0), forwards=100).found
+    assert [found.tallies[name].forwards for name in ("first", "second")] == [60, 0]
+    assert [found.tallies[name].tried for name in ("first", "second")] == [6, 6]
 
 
 def test_what_is_tried_is_a_seeded_sample() -> None:
@@ -107,7 +141,10 @@ def test_costs_are_said_before_anything_is_tried() -> None:
     assert len(said) == 1
     assert "100 failures" in said[0]
     assert "1,000 forward passes" in said[0]
-    assert "400 are left" in said[0]
+    assert "400 forward passes are left" in said[0]
+    timed = Examination([kind], Tools(), Allowance(400, seconds=90.0), say=said.append)
+    next(timed.run(documents(100, 0)))
+    assert "400 forward passes and 90 s are left" in said[1]
 
 
 def test_what_is_known_is_not_tried_again() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from artefact_cases import FakeTask, chosen, generated
 
 from lm_eval_attrib.artefacts.case import Case
@@ -164,3 +165,22 @@ def test_a_gold_that_its_own_metric_rejects_is_suspect() -> None:
     stubborn.score = lambda document, name, filtered: {"exact_match": 0.0}  # type: ignore[method-assign]
     assert suspect(generated("17", "18", stubborn))
     assert not suspect(generated("17", "18", FakeTask(pattern=None)))
+
+
+@pytest.mark.parametrize(
+    ("response", "limit", "charged"),
+    [
+        ("He has 9 + 9 = 18 eggs." + " So it is." * 30, 64, True),
+        (
+            "He has 9 + 9 = 18" + ". Then we look at the next of all these eggs" * 5,
+            64,
+            False,
+        ),  # cut: its last number is no answer
+        ("The answer is 18. Then we look at" + " the next" * 40, 64, True),  # announced
+        ("the 18", 8, True),  # a bare answer
+        ("x = \\(" + "1 + " * 40 + "17 = 18\\).", 64, True),
+    ],
+)
+def test_a_response_that_looks_cut_gives_only_what_it_announces(response: str, limit: int, charged: bool) -> None:
+    """Where no model is at hand, nobody knows how a response came to its end."""
+    assert proved(Extraction(), generated(response, "18", limit=limit)) is charged

@@ -30,7 +30,7 @@ class Extraction:
         if not case.response or not case.golds:
             return None
         how = tools.onward.ending(case) if tools.onward is not None else None
-        cut = how is not None and how.how == "limit"
+        cut = how.how == "limit" if how is not None else case.unfinished
         read = read_answer(case.response, replace(case.asked, cut=cut))
         if read is None or (read.answer == case.extracted and not _otherwise_written(case, read)):
             return None
