@@ -6,7 +6,8 @@ as a user would do it. The truth of each document is known from the clean evalua
 lost to the plant; what was wrong there was not.
 
 - precision: of the failures that are charged in a planted task, those lost to the plant, and charged to its kind;
-- recall: of the failures that were lost to the plant, those charged to its kind;
+- recall: of the failures that were lost to the plant and that the budget let be tried, those charged to its kind;
+  ``recall_of_all`` counts those that it did not as missed;
 - clean_false: of the failures of the clean tasks, those that are charged at all;
 - seconds_per_document: examining, over all tasks;
 - bugs: small tasks with the faults that lm_eval's own tasks had and mended: whether the right kind is named first.
@@ -33,7 +34,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 import lm_eval.evaluator
 import torch
-from ledger_tasks import BUGS, CLEAN, PLANTS, Plant, write_task
+from ledger_tasks import BUGS, CLEAN, OPENING, PLANTS, Plant, write_task
 from lm_eval.tasks import TaskManager
 from lm_eval_attrib.tasks.planted import model_path
 
@@ -48,6 +49,7 @@ class Counts:
     right: int = 0
     wrong: int = 0
     missed: int = 0
+    untried: int = 0
 
     def figures(self) -> dict[str, float | int | None]:
         """Precision and recall; None where there was nothing to count."""
@@ -55,8 +57,10 @@ class Counts:
         return {
             "precision": self.right / charged if charged else None,
             "recall": self.right / lost if lost else None,
+            "recall_of_all": self.right / (lost + self.untried) if lost + self.untried else None,
             "charged": charged,
-            "lost": lost,
+            "lost": lost + self.untried,
+            "tried": lost,
         }
 
 
@@ -70,17 +74,37 @@ class Outcome:
     suspect: set[int] = field(default_factory=set)
     first: str = ""
     examined: float = 0.0
+    tried: set[tuple[int, str]] = field(default_factory=set)
+    #: Kinds that the budget did not let be tried on all failures that could be theirs.
+    partly: set[str] = field(default_factory=set)
+
+    def sampled(self, kind: str) -> bool:
+        """Whether only a sample of the failures was tried for a kind."""
+        return kind in self.partly
 
 
-def run(folder: Path, name: str, model: Path, **options: Any) -> Outcome:
-    """Evaluate the task ``name`` of ``folder`` and read what was charged."""
+class Thinking(AttribHFLM):
+    """Thinks aloud before it answers, of something else."""
+
+    def generate_until(self, requests: Any, disable_tqdm: bool = False) -> list[str]:
+        """Its own answers, each behind a thinking part."""
+        return [f"<think>\nGive Mia buns?\n</think>\n\n{one.strip()}" for one in super().generate_until(requests, disable_tqdm)]
+
+
+#: A chat template that writes what the planted model's answers begin after.
+CHAT = "{% for turn in messages %}{{ turn['content'] }}{% endfor %}{% if add_generation_prompt %}" + OPENING + "{% endif %}"
+
+
+def run(folder: Path, plant: Plant, model: Path) -> Outcome:
+    """Evaluate a task of ``folder`` and read what was charged."""
+    name, answers, more, options = plant.name, plant.answers, plant.model, plant.options
     database = folder / f"{name}.duckdb"
     arguments = {"attrib_db": str(database), "attrib_limit": 1, "attrib_graph": False, "attrib_checks": False}
-    artefacts = options.pop("artefacts", "on")
-    budget = options.pop("budget", 4.0)
-    lm = AttribHFLM(
-        str(model), device="cpu", batch_size=16, attrib_artefacts=artefacts, attrib_artefact_budget=budget, **arguments
-    )
+    artefacts = plant.artefacts
+    made = Thinking if answers == "thinking" else AttribHFLM
+    lm = made(str(model), device="cpu", batch_size=16, attrib_artefacts=artefacts, **arguments, **more)
+    if answers == "chat":
+        lm.tokenizer.chat_template = CHAT
     manager = TaskManager(include_path=str(folder), include_defaults=False)
     lm_eval.evaluator.simple_evaluate(lm, tasks=[name], task_manager=manager, bootstrap_iters=0, log_samples=False, **options)
     return read(database)
@@ -97,7 +121,10 @@ def read(database: Path) -> Outcome:
                 outcome.charged.setdefault(row["doc_id"], row["kind"])
             else:
                 outcome.suspect.add(row["doc_id"])
-        ledger = store.sql("SELECT kind, net, suspects, seconds FROM ledger ORDER BY greatest(net, suspects) DESC").to_pylist()
+        for row in store.sql("SELECT doc_id, kind FROM tried JOIN failures USING (failure_id)").to_pylist():
+            outcome.tried.add((row["doc_id"], row["kind"]))
+        ledger = store.sql("FROM ledger ORDER BY greatest(net, suspects) DESC").to_pylist()
+        outcome.partly = {row["kind"] for row in ledger if row["tried"] < row["concerned"]}
         named = [row for row in ledger if row["kind"] != "all" and (row["net"] > 0 or row["suspects"])]
         outcome.first = named[0]["kind"] if named else ""
         outcome.examined = sum(row["seconds"] for row in ledger if row["kind"] != "all")
@@ -115,7 +142,10 @@ def compare(plant: Plant, clean: Outcome, spoiled: Outcome, counts: dict[str, Co
             if kind == plant.kind:
                 counts[plant.kind].right += 1
             else:
-                counts[plant.kind].missed += 1
+                if kind or (doc_id, plant.kind) in spoiled.tried or not spoiled.sampled(plant.kind):
+                    counts[plant.kind].missed += 1
+                else:
+                    counts[plant.kind].untried += 1
                 if kind:
                     counts[kind].wrong += 1
         elif kind:
@@ -131,7 +161,7 @@ def measure(model: Path, say: Callable[[str], None], only: Sequence[str] = ()) -
     with tempfile.TemporaryDirectory() as place:
         for clean in CLEAN:
             folder = write_task(Path(place) / clean.name, clean)
-            cleans[clean.name] = found = run(folder, clean.name, model, **clean.options)
+            cleans[clean.name] = found = run(folder, clean, model)
             wrong = found.documents - found.right
             charged = set(found.charged) | found.suspect
             failures, false = failures + len(wrong), false + len(charged & wrong)
@@ -141,7 +171,7 @@ def measure(model: Path, say: Callable[[str], None], only: Sequence[str] = ()) -
             if only and plant.name not in only:
                 continue
             folder = write_task(Path(place) / plant.name, plant)
-            found = run(folder, plant.name, model, **plant.options)
+            found = run(folder, plant, model)
             compare(plant, cleans[plant.clean], found, counts)
             seconds, documents = seconds + found.examined, documents + len(found.documents)
             say(f"{plant.name} ({plant.kind}): {len(found.right)} right; {counts[plant.kind].figures()}")
@@ -150,7 +180,7 @@ def measure(model: Path, say: Callable[[str], None], only: Sequence[str] = ()) -
             if only and bug.name not in only:
                 continue
             folder = write_task(Path(place) / bug.name, bug)
-            found = run(folder, bug.name, model, **bug.options)
+            found = run(folder, bug, model)
             bugs[bug.name] = {"kind": bug.kind, "first": found.first, "named": found.first == bug.kind}
             say(f"bug {bug.name}: {bug.kind}, first named {found.first or 'nothing'}")
     return {

@@ -14,6 +14,7 @@ from typing import Any
 
 import yaml
 from lm_eval_attrib.tasks.planted.documents import documents
+from lm_eval_attrib.tasks.planted.vocabulary import NAMES
 
 Doc = dict[str, Any]
 
@@ -63,6 +64,10 @@ class Plant:
     changed: Callable[[Doc, int], Doc] = _same
     touched: frozenset[int] | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
+    #: The model's own arguments; ``artefacts`` that are asked for; which stand-in answers (see ``ledger.py``).
+    model: Mapping[str, Any] = field(default_factory=dict)
+    artefacts: str = "on"
+    answers: str = ""
     #: Where the bug was: the mending commit of lm_eval.
     mended: str = ""
 
@@ -147,7 +152,39 @@ def _counted_from_one(doc: Doc, number: int) -> Doc:
     return {**doc, "gold": doc["gold"] + 1}
 
 
-CLEAN: Sequence[Plant] = (Plant("ledger_generated"), Plant("ledger_choice"), Plant("ledger_choice_plain"))
+def _unopened(doc: Doc, number: int) -> Doc:
+    """Its prompt without the opening of the answer, which the chat template writes."""
+    return {**doc, "prompt": doc["prompt"].removesuffix(OPENING)}
+
+
+#: What the planted model's answers begin after; the stand-in for its chat template writes it.
+OPENING = " Answer :"
+#: An example that does no harm, and one that gives everybody something that no document gives.
+_HARMLESS = "Today the roof was cold . Send Mia buns . What should Mia get ? Answer : Give Mia"
+_LEAKING = " ".join(f"Send {name} {'nails' if i % 2 else 'marbles'} ." for i, name in enumerate(NAMES))
+
+
+def _shots(*prompts: tuple[str, str]) -> dict[str, Any]:
+    """Few-shot examples, the same for all documents."""
+    samples = [{"prompt": prompt, "answer": answer, "question": ""} for prompt, answer in prompts]
+    return {
+        "num_fewshot": len(samples),
+        "fewshot_config": {"sampler": "first_n", "samples": samples},
+        "fewshot_delimiter": "\n\n",
+        "target_delimiter": " ",
+    }
+
+
+_MISLED = _shots((_HARMLESS, "buns ."), (f"{_LEAKING} What should Mia get ? Answer : Give Mia", "nails ."))
+_TRUNCATED = _shots((f"{_LEAKING} What should Mia get ? Answer : Give Mia", "nails ."), (_HARMLESS, "buns ."))
+
+CLEAN: Sequence[Plant] = (
+    Plant("ledger_generated"),
+    Plant("ledger_choice"),
+    Plant("ledger_choice_plain"),
+    Plant("ledger_shots", settings=_shots((_HARMLESS, "buns ."), (_HARMLESS, "buns .")), artefacts="on+shots"),
+    Plant("ledger_chat", changed=_unopened, answers="chat", options={"apply_chat_template": True}),
+)
 
 PLANTS: Sequence[Plant] = (
     Plant("half_the_formats", "ledger_generated", "extraction", _pattern("Give [A-L][a-z]+ ([a-z]+)")),
@@ -158,6 +195,10 @@ PLANTS: Sequence[Plant] = (
     Plant("stop_after_the_name", "ledger_generated", "stopped", _until("a ", " .")),
     Plant("choice_at_length", "ledger_choice", "length", changed=_padded),
     Plant("choice_shifted", "ledger_choice_plain", "gold", changed=_shifted, touched=_TWENTIETH),
+    Plant("leaking_example", "ledger_shots", "shots", _MISLED, artefacts="on+shots"),
+    Plant("lost_beginning", "ledger_shots", "truncated", _TRUNCATED, model={"max_length": 150}),
+    Plant("template_left_out", "ledger_chat", "template", changed=_unopened, answers="chat"),
+    Plant("thought_aloud", "ledger_generated", "thinking", answers="thinking"),
     Plant("choice_lost", "ledger_choice_plain", "gold", changed=_lost, touched=_TWENTIETH),
 )
 

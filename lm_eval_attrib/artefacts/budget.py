@@ -51,6 +51,11 @@ class Allowance:
         timely = self.seconds is None or self.took < self.seconds * share
         return timely and self.spent + forwards <= self.forwards * share
 
+    def used(self) -> float:
+        """The share of the budget that was taken."""
+        forwards = self.spent / self.forwards if self.forwards else 1.0
+        return max(forwards, self.took / self.seconds if self.seconds else 0.0)
+
     def left(self) -> str:
         """What is left, for a person."""
         said = f"{max(self.forwards - self.spent, 0):,.0f} forward passes"

@@ -76,15 +76,16 @@ class Examination:
         """Try every kind; yields each failure's tried changes as they are known. :attr:`found` has all of it at the end."""
         failing = [case for case in cases if case.fails]
         right = [case for case in cases if case.judgement.right]
-        for kind in self.kinds:
-            tally = self.found.tallies.setdefault(kind.name, Tally(kind.name))
+        surveys = {kind.name: kind.survey(cases, self.tools) for kind in self.kinds}
+        for place, kind in enumerate(self.kinds):
+            survey = surveys[kind.name]
+            tally = self.found.tallies.setdefault(kind.name, Tally(kind.name, note=survey.note))
             started = time.monotonic()
-            survey = kind.survey(cases, self.tools)
-            tally.note = survey.note
             pending = [case for case in failing if self.found.charge(case.key) is None]
             proposals = self._proposals(kind, pending, survey)
             tally.concerned = len(proposals)
-            yield from self._failures(kind, proposals, tally)
+            others = [one for one in self.kinds[place + 1 :] if self._wants(one, pending, surveys[one.name])]
+            yield from self._failures(kind, proposals, tally, len(others))
             self._right(kind, right, survey, tally)
             tally.seconds += time.monotonic() - started
             self._settle(kind, tally)
@@ -102,9 +103,16 @@ class Examination:
                 found.append((case, change))
         return found
 
+    def _wants(self, kind: Kind, cases: Sequence[Case], survey: Survey) -> bool:
+        """Whether a kind would take something of the budget."""
+        if kind.cost == "nothing":
+            return False
+        return any(change.forwards for case in cases for _, change in self._proposals(kind, [case], survey))
+
     def _failures(
-        self, kind: Kind, proposals: Sequence[tuple[Case, Proposal]], tally: Tally
+        self, kind: Kind, proposals: Sequence[tuple[Case, Proposal]], tally: Tally, others: int
     ) -> Iterator[tuple[Case, Artefact]]:
+        """Failures get three quarters of the budget, of which each kind that wants any gets as much as the ``others``."""
         again = [(case, change) for case, change in proposals if self._known(kind, case) is not None]
         for case, _ in again:
             yield case, self._keep(kind, case, self._known(kind, case), tally)
@@ -112,7 +120,9 @@ class Examination:
         self._again = len(known)
         fresh = [(case, change) for case, change in proposals if case.key not in known]
         self._announce(kind, fresh)
-        for case, change, proof, seconds in self._proved(kind, fresh, FAILURES):
+        used = self.budget.used()
+        share = used + max(FAILURES - used, 0.0) / (1 + others)
+        for case, change, proof, seconds in self._proved(kind, fresh, share):
             verdict: Literal["proved", "not proved", "suspect"]
             verdict = "suspect" if proof.suspect else "proved" if proof.right else "not proved"
             remedy = proof.remedy or change.remedy

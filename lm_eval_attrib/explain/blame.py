@@ -1,4 +1,4 @@
-"""Which few-shot example speaks most for a wrong answer: the segment of the prompt with the largest relevance."""
+"""Which few-shot example speaks most for a wrong answer: the one over whose tokens the sum of relevance is largest."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import torch
 
 from ..artefacts.case import Case
 from ..evaluation.failures import Encoder, build_failure
-from ..prompt.regions import FEW_SHOT
-from ..prompt.spans import Tokenizer
+from ..prompt.spans import Tokenizer, token_text
+from ..records import Explanation
 from ..settings import Settings
 from .explainer import Explainer
 
@@ -50,12 +50,29 @@ class ExampleBlame:
             # An example that cannot be blamed costs nothing: all of them are left out then.
             logger.debug("no example is blamed for document %s: %s", case.document.doc_id, error)
             return None
-        sums = {
-            int(one.segment.partition(":")[2]) - 1: one.relevance
-            for one in explanation.segments
-            if one.segment.startswith(f"{FEW_SHOT}:")
-        }
-        if len(sums) != len(examples):
-            return None
-        place = max(sums, key=lambda one: sums[one])
-        return place if sums[place] > 0 else None
+        sums = _relevance_of(examples, explanation, self._given[1])
+        place = max(range(len(sums)), key=lambda one: sums[one], default=None)
+        return place if place is not None and sums[place] > 0 else None
+
+
+def _relevance_of(examples: Sequence[str], explanation: Explanation, tokenizer: Tokenizer) -> list[float]:
+    """The sum of relevance over each example's tokens; empty where they do not stand in the prompt in their order.
+
+    White space is passed over: some tokenizers do not keep it.
+    """
+    if explanation.contrast is None or explanation.tokens is None:
+        return []
+    whole = token_text(explanation.contrast.input_ids, tokenizer, skip_special=False)
+    kept = [place for place, char in enumerate(whole.text) if not char.isspace()]
+    bare = "".join(whole.text[place] for place in kept)
+    sums, after = [], 0
+    for example in examples:
+        wanted = "".join(example.split())
+        begin = bare.find(wanted, after)
+        if begin < 0 or not wanted:
+            return []
+        after = begin + len(wanted)
+        first, last = kept[begin], kept[after - 1]
+        held = [i for i, (start, end) in enumerate(whole.spans) if end > first and start <= last and end > start]
+        sums.append(sum(float(explanation.tokens.relevance[i]) for i in held if not explanation.tokens.special[i]))
+    return sums

@@ -18,7 +18,7 @@ from lm_eval_attrib.artefacts.kinds.truncated import Truncated
 from lm_eval_attrib.artefacts.tools import Tools
 from lm_eval_attrib.explain import blame
 from lm_eval_attrib.explain.blame import ExampleBlame
-from lm_eval_attrib.records import Continuation, SegmentSum
+from lm_eval_attrib.records import Continuation
 from lm_eval_attrib.settings import Settings
 
 EXAMPLES = ["Q: one?\nA: 1", "Q: two?\nA: 7", "Q: three?\nA: 3"]
@@ -219,17 +219,33 @@ def test_choices_are_asked_without_the_example_too() -> None:
     assert len(answers.asked) == 2, "both choices, under the one prompt"
 
 
+class Characters(Words):
+    """A token a character; a beginning token before them."""
+
+    def decode(self, ids: Sequence[int], **_: Any) -> str:
+        return "".join("<s>" if one == 1 else chr(one) for one in ids)
+
+
+def explained(prompt: str, relevance: dict[str, float]) -> SimpleNamespace:
+    """An explanation in which the first character of each named text has that relevance, and the beginning token all."""
+    ids = [1, *map(ord, prompt)]
+    values = [99.0] + [0.0] * len(prompt)
+    for text, value in relevance.items():
+        values[1 + prompt.index(text)] = value
+    tokens = SimpleNamespace(relevance=values, special=[True] + [False] * len(prompt))
+    return SimpleNamespace(contrast=SimpleNamespace(input_ids=ids), tokens=tokens)
+
+
 @pytest.mark.parametrize(
-    ("sums", "place"),
+    ("relevance", "place"),
     [
-        ({"few-shot:1": 0.5, "few-shot:2": 2.0, "few-shot:3": -4.0, "query": 9.0}, 1),
-        ({"few-shot:1": -0.5, "few-shot:2": -2.0, "few-shot:3": -4.0}, None),  # none speaks for the wrong answer
-        ({"few-shot:1": 0.5, "few-shot:2": 2.0}, None),  # not told apart as the prompt is
-        ({}, None),
+        ({"one": 0.5, "two": 2.0, "7": 1.0, "three": -4.0, "what": 9.0}, 1),
+        ({"one": 2.0, "two": 2.5, "7": -1.0}, 0),  # the sum over an example counts
+        ({"one": -0.5, "two": -2.0, "three": -4.0, "what": 9.0}, None),  # none speaks for the wrong answer
     ],
 )
 def test_the_example_with_most_relevance_is_blamed(
-    sums: dict[str, float], place: int | None, monkeypatch: pytest.MonkeyPatch
+    relevance: dict[str, float], place: int | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made: list[Settings] = []
 
@@ -238,13 +254,13 @@ def test_the_example_with_most_relevance_is_blamed(
             made.append(settings)
 
         def explain(self, failures: Sequence[Any]) -> list[Any]:
-            assert len(failures) == 1
-            return [SimpleNamespace(segments=[SegmentSum(name, 3, value, value) for name, value in sums.items()])]
+            return [explained(one.prompt.replace("\n\n", " "), relevance) for one in failures]
 
     monkeypatch.setattr(blame, "Explainer", Explaining)
-    asked = ExampleBlame(None, Words(), Encoder(), Settings())  # type: ignore[arg-type]
+    asked = ExampleBlame(None, Characters(), Encoder(), Settings())  # type: ignore[arg-type]
     assert asked(fewshot(), EXAMPLES) == place
     assert asked(fewshot(1), EXAMPLES) == place
+    assert asked(fewshot(1), [*EXAMPLES, "Q: four?"]) is None, "that example does not stand in the prompt"
     [settings] = made  # the engine is made once
     assert not settings.checks
     assert not settings.graph

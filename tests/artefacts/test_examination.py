@@ -95,6 +95,14 @@ def test_a_budget_holds() -> None:
     assert examined([Pretended(forwards=10)], documents(20, 0), forwards=0).found.tallies["pretended"].tried == 0
 
 
+def test_kinds_share_the_budget() -> None:
+    """The first does not take what a later one wants; one that wants nothing gets nothing."""
+    kinds = [Pretended(name, cost="answered", forwards=10, never=True) for name in ("first", "second")]
+    free = Pretended("free", never=True)
+    found = examined([kinds[0], free, kinds[1]], documents(100, 0), forwards=400).found
+    assert [found.tallies[one].tried for one in ("first", "free", "second")] == [15, 100, 15]
+
+
 def test_seconds_are_a_budget_too() -> None:
     """Each document takes 0.1 s; a batch that was begun is finished."""
     kind = Pretended(forwards=1, cost="answered", takes=0.1)
@@ -118,7 +126,7 @@ def test_what_was_taken_before_counts_towards_the_budget() -> None:
 
 def test_a_response_that_is_continued_for_two_kinds_is_paid_once() -> None:
     kinds = [Pretended(name, cost="continued", forwards=10, never=True) for name in ("first", "second")]
-    found = examined(kinds, documents(6, 0), forwards=100).found
+    found = examined(kinds, documents(6, 0), forwards=200).found
     assert [found.tallies[name].forwards for name in ("first", "second")] == [60, 0]
     assert [found.tallies[name].tried for name in ("first", "second")] == [6, 6]
 
