@@ -10,6 +10,7 @@ lost to the plant; what was wrong there was not.
   ``recall_of_all`` counts those that it did not as missed;
 - clean_false: of the failures of the clean tasks, those that are charged at all;
 - seconds_per_document: examining, over all tasks;
+- logged: logged answers of real models under each of their task's filters (``ledger_logged.py``);
 - bugs: small tasks with the faults that lm_eval's own tasks had and mended: whether the right kind is named first.
 
 The planted tasks' model answers in a fraction of a second.
@@ -34,6 +35,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 import lm_eval.evaluator
 import torch
+from ledger_logged import figures
 from ledger_tasks import BUGS, CLEAN, OPENING, PLANTS, Plant, write_task
 from lm_eval.tasks import TaskManager
 from lm_eval_attrib.tasks.planted import model_path
@@ -197,12 +199,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", type=Path, help="write the figures here")
     parser.add_argument("--only", nargs="*", default=(), help="these plants and bugs")
+    parser.add_argument("--samples", nargs="*", type=Path, default=(), help="logged answers of real models, beside the plants")
     parser.add_argument("--model", type=Path, default=None, help="instead of the planted model")
     arguments = parser.parse_args()
     logging.disable(logging.WARNING)
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
     started = time.monotonic()
     found = measure(arguments.model or model_path(), lambda line: print(line, flush=True), arguments.only)
+    if arguments.samples:
+        found["logged"] = figures(arguments.samples)
     print(json.dumps(found, indent=2))
     print(f"{time.monotonic() - started:.0f} s")
     if arguments.json:

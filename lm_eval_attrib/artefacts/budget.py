@@ -12,7 +12,7 @@ FAILURES = 0.75
 #: Forward passes that may always be spent on a task: half of a few short answers would allow nothing.
 LEAST = 256
 #: Seconds likewise.
-LEAST_SECONDS = 5.0
+LEAST_SECONDS = 30.0
 #: Characters a generated token stands for, about, where its ids are not at hand.
 _CHARACTERS = 4
 
@@ -47,9 +47,15 @@ class Allowance:
         self.took += seconds
 
     def fits(self, forwards: int, share: float = 1.0) -> bool:
-        """Whether so many more forward passes stay within that share of the budget, and seconds are left."""
-        timely = self.seconds is None or self.took < self.seconds * share
-        return timely and self.spent + forwards <= self.forwards * share
+        """Whether so many more forward passes stay within that share of the budget, and of its seconds at the rate so far."""
+        return self.spent + forwards <= self.forwards * share and self._timely(forwards, share)
+
+    def _timely(self, forwards: int, share: float) -> bool:
+        if self.seconds is None:
+            return True
+        # Before anything was taken, a forward pass takes what it took the evaluation.
+        rate = self.took / self.spent if self.spent else self.seconds / max(self.forwards, 1.0)
+        return self.took + forwards * rate <= self.seconds * share
 
     def used(self) -> float:
         """The share of the budget that was taken."""

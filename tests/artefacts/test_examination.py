@@ -104,11 +104,16 @@ def test_kinds_share_the_budget() -> None:
 
 
 def test_seconds_are_a_budget_too() -> None:
-    """Each document takes 0.1 s; a batch that was begun is finished."""
+    """Each document takes 0.1 s, of which failures have 1.5 s: at first a batch, and then as many as they seem to allow."""
     kind = Pretended(forwards=1, cost="answered", takes=0.1)
-    examination = Examination([kind], Tools(), Allowance(1e9, seconds=2.0))
-    list(examination.run(documents(100, 0)))
-    assert 16 <= examination.found.tallies["pretended"].tried <= 32
+    budget = Allowance(1e9, seconds=2.0)
+    list(Examination([kind], Tools(), budget).run(documents(100, 0)))
+    assert len(kind.asked) == 16
+    slow = Allowance(40, seconds=2.0)
+    kind = Pretended(forwards=1, cost="answered", takes=0.08)
+    list(Examination([kind], Tools(), slow).run(documents(100, 0)))
+    assert 16 <= len(kind.asked) <= 18
+    assert slow.took <= 1.5 + 0.2
 
 
 def test_what_was_taken_before_counts_towards_the_budget() -> None:

@@ -141,7 +141,7 @@ def test_the_budget_is_told_and_held(
     database, manager = tmp_path / "runs.duckdb", write(tmp_path / "tasks", "cut", limit=2)
     evaluated(manager, "cut", database)
     said = capsys.readouterr().err
-    assert f"cut_off: {COUNT} failures, at most {6 * COUNT} forward passes for all of them; 60 forward passes and 5 s" in said
+    assert f"cut_off: {COUNT} failures, at most {6 * COUNT} forward passes for all of them; 60 forward passes and 30 s" in said
     [row] = [one for one in stored_ledger(database) if one.kind == "cut_off"]
     assert 0 < row.tried < row.concerned == COUNT
     assert row.forwards <= 0.75 * 60
