@@ -15,7 +15,8 @@ from lm_eval_attrib.artefacts.ledger import Tally, ledger_rows
 from lm_eval_attrib.charges import Artefact, LedgerRow
 from lm_eval_attrib.records import Explanation
 from lm_eval_attrib.store.database import Store
-from lm_eval_attrib.store.shards import ShardWriter, merge_shards
+from lm_eval_attrib.store.shards.merge import merge_shards
+from lm_eval_attrib.store.shards.writer import ShardWriter
 
 CUT = Artefact("cut_off", "cut at 64 tokens", "proved", "finished, it is right", "max_gen_toks=128", 40, 0.5, "a")
 READ = Artefact("extraction", "the last number", "not proved", "not accepted", "a filter", 0, 0.0, "a")
