@@ -11,7 +11,7 @@ from ..records import Check
 from ..terms import check_order
 from .chance import ChanceRecord, ChanceTest
 from .experiments import Experiment
-from .labels import Thresholds, convincing, level
+from .labels import Thresholds, convincing, least_draws, level
 
 
 class Trials:
@@ -54,7 +54,11 @@ class Trials:
         Without random places to draw, chance stays unknown and the experiment convinces nobody.
         """
         prior = self._record.prior(self._task, experiment.check, experiment.size)
-        test = ChanceTest(level(experiment.check, self.thresholds), self.thresholds.draws, self.thresholds.least_draws)
+        test = ChanceTest(
+            level(experiment.check, self.thresholds),
+            self.thresholds.draws,
+            least_draws(experiment.check, self.thresholds),
+        )
         while True:
             drawn, turned = len(experiment.controls), experiment.turned_draws
             if test.verdict(prior, drawn, turned) != "open":

@@ -38,6 +38,8 @@ class Thresholds:
         pattern_chance: the same for what tells patterns apart once a label is known.
         draws, least_draws: random places of one check, at most and at least. Eight that turn nothing bound chance whatever was
             known before: p · (1 − p)⁸ is at most 0.043.
+        least_ablations: the same for ablated nodes and heads, which few failures come to: more of those are fragile, and
+            twenty draws bound chance by p · (1 − p)²⁰, 0.018.
         shift: what is added to the attention scores of all relevant segments together, in every block; +3 multiplies a key's
             weight by up to e³ ≈ 20.
         shift_one: what is added to those of one relevant segment alone, in the first half of the blocks. It takes more, because
@@ -55,6 +57,7 @@ class Thresholds:
     pattern_chance: float = 0.25
     draws: int = 20
     least_draws: int = 8
+    least_ablations: int = 20
     shift: float = 3.0
     shift_one: float = 6.0
     nodes: int = 5
@@ -82,6 +85,11 @@ def level(check: str, thresholds: Thresholds) -> float:
     Three checks can each give a failure a label, so they share what chance may label.
     """
     return thresholds.chance * _DECIDING[check] if check in _DECIDING else thresholds.pattern_chance
+
+
+def least_draws(check: str, thresholds: Thresholds) -> int:
+    """Random places that must have been drawn before a check of this name counts."""
+    return thresholds.least_ablations if check in (ABLATE_NODES, ABLATE_HEADS) else thresholds.least_draws
 
 
 def labelling(delta: float, checks: Sequence[Check], thresholds: Thresholds | None = None) -> Labelling:
