@@ -51,7 +51,8 @@ test-next: $(VENV)-next/installed
 $(VENV)-next/installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)-next
 	$(VENV)-next/bin/python -m pip install -q --disable-pip-version-check $(TORCH)
-	$(VENV)-next/bin/python -m pip install -q --disable-pip-version-check 'lm_eval[hf,ifeval] @ $(LM_EVAL)' requests
+	$(VENV)-next/bin/python -m pip install -q --disable-pip-version-check \
+	    'lm_eval[hf,ifeval] @ $(if $(wildcard $(LM_EVAL)),file://$(abspath $(LM_EVAL)),$(LM_EVAL))' requests
 	$(VENV)-next/bin/python -m pip install -q --disable-pip-version-check -e '.[dev]' --config-settings editable_mode=strict
 	@touch $@
 
