@@ -3,6 +3,7 @@
 Everything is measured in this run:
 
 block    one block's edges in closed form against the packed way (each receiving token a batch row with a backward of its own).
+delta    the same of a block with a gated delta rule, and how its closed form grows with the prompt.
 whole    attribution with the whole, pruned graph against attribution alone, at several prompt lengths.
 long     a pruned graph of a long prompt in a process of its own: peak resident memory.
 """
@@ -26,8 +27,9 @@ from lm_eval_attrib.lrp import Engine, GraphRequest, Pair
 from lm_eval_attrib.lrp.sweep.objectives import passes
 from lm_eval_attrib.lrp.sweep.sweep import Batch
 from lm_eval_attrib.lrp.sweep.visitor import LocalGraph, Pulled
-from models import QWEN3, random_model
+from models import QWEN3, delta_model, random_model
 from torch import Tensor
+from transformers import PreTrainedModel
 
 #: Rows of the packed way that run at once; more needs memory and is not faster.
 PACKED_ROWS = 16
@@ -79,19 +81,20 @@ def packed(engine: Engine, pair: Pair, block: int, rows: int) -> tuple[Tensor, f
         return torch.cat(parts), time.perf_counter() - start
 
 
-def block_table(n: int, rows: int) -> dict[str, Any]:
-    """One block of Qwen3-0.6B's shape; the middle one of three, so that every row carries gradient."""
-    model = random_model(**{**QWEN3, "vocab_size": 30000}, num_hidden_layers=3)
+def block_table(model: PreTrainedModel, n: int, rows: int, rounds: int = 9) -> dict[str, Any]:
+    """The middle one of three blocks, so that every row carries gradient; without ``rows`` the packed way is left out."""
     engine = Engine(model, memory="graph")
     pair = Pair(prompt(n), target=11, contrast=12)
     [found] = engine.attribute([pair], graph=True)
     assert found.graph is not None
     found.graph.matrix(1)
     taken = []
-    for _ in range(9):
+    for _ in range(rounds):
         start = time.perf_counter()
         matrix = found.graph.matrix(1)
         taken.append(time.perf_counter() - start)
+    if not rows:
+        return {"tokens": n, "closed_seconds": statistics.median(taken)}
     expected, packed_seconds = packed(engine, pair, 1, rows)
     packed_seconds *= n / rows
     closed = statistics.median(taken)
@@ -153,6 +156,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--lengths", type=int, nargs="*", default=[128, 256, 512, 1024, 2048, 4096])
+    parser.add_argument("--delta-lengths", type=int, nargs="*", default=[256, 512, 1024, 2048, 4096])
     parser.add_argument("--blocks", type=int, default=8)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--rows", type=int, default=256, help="rows of the packed way to measure")
@@ -166,12 +170,19 @@ def main() -> None:
         return
     print(f"{platform.processor() or platform.machine()}, {options.threads} threads, torch {torch.__version__}, float32")
     result: dict[str, Any] = {"threads": options.threads, "torch": torch.__version__}
-    result["block"] = block = block_table(256, options.rows)
-    print(
-        f"one block, n = {block['tokens']}: closed form {block['closed_seconds'] * 1e3:.1f} ms, packed "
-        f"{block['packed_seconds']:.1f} s: {block['ratio']:.0f} times; "
-        f"largest difference {block['largest_relative_difference']:.1e}"
-    )
+    for name, model in (
+        ("block", random_model(**{**QWEN3, "vocab_size": 30000}, num_hidden_layers=3)),
+        ("delta", delta_model(blocks=3)),
+    ):
+        result[name] = block = block_table(model, 256, options.rows)
+        print(
+            f"one {name}, n = {block['tokens']}: closed form {block['closed_seconds'] * 1e3:.1f} ms, packed "
+            f"{block['packed_seconds']:.1f} s: {block['ratio']:.0f} times; "
+            f"largest difference {block['largest_relative_difference']:.1e}"
+        )
+    result["delta_growth"] = [block_table(model, n, 0, 1) for n in options.delta_lengths]
+    for row in result["delta_growth"]:
+        print(f"one delta, n = {row['tokens']}: closed form {row['closed_seconds']:.2f} s")
     result["whole"] = whole_table(options.lengths, options.blocks, options.rounds)
     print(f"{'tokens':>7} {'alone s':>9} {'graph s':>9} {'added':>7}   ({options.blocks} blocks)")
     for row in result["whole"]:

@@ -1,11 +1,11 @@
-"""Qwen3-shaped decoders with random weights, for programs that measure cost: cost does not depend on what a model learnt."""
+"""Decoders of the shapes of Qwen3 and Qwen3.5 with random weights, for what costs the same whatever a model learnt."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import torch
-from transformers import PreTrainedModel, Qwen3Config, Qwen3ForCausalLM
+from transformers import PreTrainedModel, Qwen3_5ForCausalLM, Qwen3_5TextConfig, Qwen3Config, Qwen3ForCausalLM
 
 #: Qwen3-0.6B's shape; the number of blocks is each table's own.
 QWEN3 = {
@@ -18,6 +18,32 @@ QWEN3 = {
     "max_position_embeddings": 40960,
     "tie_word_embeddings": True,
 }
+
+
+#: Qwen3.5-0.8B's shape, of its gated delta rule's blocks alone.
+QWEN35_DELTA = {
+    "hidden_size": 1024,
+    "intermediate_size": 3584,
+    "linear_num_key_heads": 16,
+    "linear_num_value_heads": 16,
+    "linear_key_head_dim": 128,
+    "linear_value_head_dim": 128,
+    "vocab_size": 30000,
+    "max_position_embeddings": 40960,
+    "tie_word_embeddings": True,
+}
+
+
+def delta_model(blocks: int, seed: int = 0) -> PreTrainedModel:
+    """A decoder of blocks with a gated delta rule, its weights frozen, float32 on the CPU."""
+    torch.manual_seed(seed)
+    config = Qwen3_5TextConfig(**QWEN35_DELTA, num_hidden_layers=blocks, layer_types=["linear_attention"] * blocks)
+    model: PreTrainedModel = Qwen3_5ForCausalLM._from_config(config, dtype=torch.float32)
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            if name.endswith("A_log"):
+                weight.fill_(-6.0)  # states that last: as they are drawn, early tokens are forgotten to the last bit
+    return model.eval().requires_grad_(False)
 
 
 def random_model(device: str = "cpu", dtype: torch.dtype = torch.float32, seed: int = 0, **sizes: Any) -> PreTrainedModel:

@@ -127,6 +127,11 @@ def _run(
 
 def _require_a_state(call: BlockCall, ids: Tensor) -> None:
     shape = tuple(call.hidden.shape)
+    if len(shape) == 4 and shape[1:3] == tuple(ids.shape):
+        raise NotDecoderOnly(
+            f"Decoder blocks are given {shape[0]} residual streams stacked before the batch (Gemma 3n): {list(shape)} for ids "
+            f"{list(ids.shape)}. Streams are known behind the tokens only, [batch, seq, streams, d]."
+        )
     if len(shape) < 3 or shape[:2] != tuple(ids.shape):
         raise NotDecoderOnly(
             f"Decoder blocks are given hidden states {list(shape)} for token ids {list(ids.shape)}, not [batch, seq, …, d]. "

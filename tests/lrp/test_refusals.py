@@ -11,6 +11,7 @@ import torch
 import transformers
 from families import FAMILIES, randomise, tokens
 from lm_eval_attrib.lrp import Engine, Pair
+from tiny_decoders import build
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
@@ -208,3 +209,9 @@ def test_experts_have_no_neurons_at_tokens(name: str, experts: str) -> None:
     [found] = Engine(model).attribute([PAIR], units=True)
     assert [len(units.unit) for units in found.neurons] == [0] * len(found.neurons)
     assert all(len(units.unit) for units in found.heads)
+
+
+def test_streams_before_the_batch_are_refused_by_name() -> None:
+    model = build("gemma3n_text", "Gemma3nForCausalLM", dtype=torch.float32)
+    with pytest.raises(NotDecoderOnly, match=r"4 residual streams stacked before the batch \(Gemma 3n\)"):
+        Engine(model).attribute([PAIR])
