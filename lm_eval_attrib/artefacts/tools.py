@@ -26,7 +26,7 @@ class Respond(Protocol):
     def __call__(self, kind: str, arguments: Sequence[tuple[str, Any]]) -> list[Any]: ...
 
 
-class LeftOut:
+class LeftOutExamples:
     """Few-shot examples (counted from 0; None: all of them) without which failures were right, in turn for right documents."""
 
     def __init__(self) -> None:
@@ -74,7 +74,7 @@ class Tools:
     render: RenderChat | None = None
     tokenizer: Tokenizer | None = None
     blame: Blame | None = None
-    left_out: LeftOut = field(default_factory=LeftOut)
+    left_out: LeftOutExamples = field(default_factory=LeftOutExamples)
     named: frozenset[str] = frozenset()
     first: bool = True
     answers: dict[tuple[tuple[str, str, int], str], list[Any]] = field(default_factory=dict)

@@ -6,6 +6,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+import torch
+
+from ..artefacts.blame import ExampleBlame, Explain
 from ..artefacts.budget import evaluation_forwards, task_allowance
 from ..artefacts.case import Case, Key
 from ..artefacts.examination import Examination, Tried
@@ -18,10 +21,13 @@ from ..charges import NOTHING, Artefact, LedgerRow, in_one_line
 from ..evaluation.failures import Encoder
 from ..evaluation.judgement import JudgedTask
 from ..prompt.profiles import TaskProfile
-from ..records import Failure, TaskSummary
+from ..records import Explanation, Failure, TaskSummary
 from ..settings import Settings
-from .blame import ExampleBlame
+from .explainer import Explainer
 from .host import Host, gather
+
+#: Strategies that find a pair at the answer itself, without trying responses.
+_AT_THE_ANSWER = ("answer", "prefix")
 
 
 class AnsweringHost(Host, Encoder, Protocol):
@@ -59,9 +65,25 @@ def tools_of(lm: AnsweringHost, named: Sequence[str] = ()) -> Tools:
     )
     strips = lm.think_end_token
     if "shots" in named:
-        tools.blame = ExampleBlame(lm.model, lm.tokenizer, lm, lm.settings)
+        tools.blame = ExampleBlame(_explaining(lm), lm.tokenizer, lm)
     tools.onward = Onward(lm.model, lm.tokenizer, tools, strips if isinstance(strips, str) else None)
     return tools
+
+
+def _explaining(lm: AnsweringHost) -> Explain:
+    """Explains one failure by the pair at its answer, without checks and graph. The engine is made when it is first needed."""
+    changes = {"checks": False, "graph": False, "contrast": _AT_THE_ANSWER, "reference": None, "objective": "logit_diff"}
+    settings = lm.settings.model_copy(update=changes)
+    made: list[Explainer] = []
+
+    def explain(failure: Failure) -> Explanation:
+        # The caller may evaluate where nothing is differentiated.
+        with torch.inference_mode(False), torch.enable_grad():
+            if not made:
+                made.append(Explainer(lm.model, lm.tokenizer, settings))
+            return made[0].explain([failure])[0]
+
+    return explain
 
 
 def examiner_of(

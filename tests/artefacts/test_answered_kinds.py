@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from artefact_cases import FakeTask, chosen, generated
 
+from lm_eval_attrib.artefacts.blame import ExampleBlame
 from lm_eval_attrib.artefacts.budget import Allowance
 from lm_eval_attrib.artefacts.case import Case
 from lm_eval_attrib.artefacts.examination import Examination
@@ -16,10 +17,7 @@ from lm_eval_attrib.artefacts.kinds.shots import Shots
 from lm_eval_attrib.artefacts.kinds.template import Template
 from lm_eval_attrib.artefacts.kinds.truncated import Truncated
 from lm_eval_attrib.artefacts.tools import Tools
-from lm_eval_attrib.explain import blame
-from lm_eval_attrib.explain.blame import ExampleBlame
-from lm_eval_attrib.records import Continuation
-from lm_eval_attrib.settings import Settings
+from lm_eval_attrib.records import Continuation, Failure
 
 EXAMPLES = ["Q: one?\nA: 1", "Q: two?\nA: 7", "Q: three?\nA: 3"]
 
@@ -244,28 +242,23 @@ def explained(prompt: str, relevance: dict[str, float]) -> SimpleNamespace:
         ({"one": -0.5, "two": -2.0, "three": -4.0, "what": 9.0}, None),  # none speaks for the wrong answer
     ],
 )
-def test_the_example_with_most_relevance_is_blamed(
-    relevance: dict[str, float], place: int | None, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    made: list[Settings] = []
+def test_the_example_with_most_relevance_is_blamed(relevance: dict[str, float], place: int | None) -> None:
+    asked: list[str] = []
 
-    class Explaining:
-        def __init__(self, model: Any, tokenizer: Any, settings: Settings) -> None:
-            made.append(settings)
+    def explain(failure: Failure) -> Any:
+        asked.append(failure.prompt)
+        return explained(failure.prompt.replace("\n\n", " "), relevance)
 
-        def explain(self, failures: Sequence[Any]) -> list[Any]:
-            return [explained(one.prompt.replace("\n\n", " "), relevance) for one in failures]
-
-    monkeypatch.setattr(blame, "Explainer", Explaining)
-    asked = ExampleBlame(None, Characters(), Encoder(), Settings())  # type: ignore[arg-type]
-    assert asked(fewshot(), EXAMPLES) == place
-    assert asked(fewshot(1), EXAMPLES) == place
-    assert asked(fewshot(1), [*EXAMPLES, "Q: four?"]) is None, "that example does not stand in the prompt"
-    [settings] = made  # the engine is made once
-    assert not settings.checks
-    assert not settings.graph
+    blames = ExampleBlame(explain, Characters(), Encoder())  # type: ignore[arg-type]
+    assert blames(fewshot(), EXAMPLES) == place
+    assert asked == [fewshot().prompt]
+    assert blames(fewshot(1), [*EXAMPLES, "Q: four?"]) is None, "that example does not stand in the prompt"
 
 
-def test_who_cannot_be_explained_blames_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(blame, "Explainer", None)
-    assert ExampleBlame(None, Words(), Encoder(), Settings())(fewshot(), EXAMPLES) is None  # type: ignore[arg-type]
+def test_who_cannot_be_explained_blames_nobody() -> None:
+    def explain(failure: Failure) -> Any:
+        raise RuntimeError("out of memory")
+
+    assert ExampleBlame(explain, Words(), Encoder())(fewshot(), EXAMPLES) is None  # type: ignore[arg-type]
+    nothing = SimpleNamespace(contrast=None, tokens=None)
+    assert ExampleBlame(lambda failure: nothing, Words(), Encoder())(fewshot(), EXAMPLES) is None  # type: ignore

@@ -10,7 +10,7 @@ from ..again import answered_again, forwards_of, one_context
 from ..case import Case
 from ..kind import Cost, Proof, Proposal, Survey
 from ..prompts import examples_of, question_alone, without_example
-from ..tools import LeftOut, Tools
+from ..tools import LeftOutExamples, Tools
 
 #: What asking relevance takes, in forward passes of the prompt.
 BLAME = 5
@@ -29,7 +29,7 @@ class Shots:
 
     def survey(self, cases: Sequence[Case], tools: Tools) -> Survey:
         """Nothing to learn; of another task's examples nothing is left over."""
-        tools.left_out = LeftOut()
+        tools.left_out = LeftOutExamples()
         return Survey()
 
     def propose(self, case: Case, tools: Tools, survey: Survey) -> Proposal | None:
