@@ -20,12 +20,17 @@ class TrajectoryPoint:
 
 @dataclass(frozen=True)
 class TriedAlternative:
-    """``ids`` put at ``place`` of the response and gone on with; ``right``: the task's metric accepts what came of it."""
+    """``ids`` put at ``place`` of the response and gone on with; ``right``: the task's metric accepts what came of it.
+
+    ``alternative`` is their text, ``replaced`` that of as many tokens of the response; ``text`` is what the rest became.
+    """
 
     place: int
     ids: tuple[int, ...]
     text: str
     right: bool
+    alternative: str = ""
+    replaced: str = ""
 
 
 @dataclass(frozen=True)
@@ -52,7 +57,8 @@ class Hop:
     """A token of the model's own output that was explained in turn, because it held relevance of what came after it.
 
     ``relevance`` is what it held and gave away to the tokens that it was written from, ``top_share`` of it to the one at
-    ``top_position``. ``delta`` is the explained scalar; ``contrast_id`` is None under ``max_logit``.
+    ``top_position``; ``sources`` are the positions that got most, with their ``source_shares``, the largest first. ``delta`` is
+    the explained scalar; ``contrast_id`` is None under ``max_logit``.
     """
 
     position: int
@@ -71,3 +77,5 @@ class Hop:
     delta_before: float | None = None
     delta_after: float | None = None
     turned: bool | None = None
+    sources: tuple[int, ...] = ()
+    source_shares: tuple[float, ...] = ()

@@ -62,6 +62,33 @@ class Line:
     summary: str
 
 
+@dataclass(frozen=True)
+class CurvePoint:
+    """A point of a :class:`Curve`; ``style``: ``point``, or ``fallen`` where the marked stretch ends."""
+
+    title: str
+    x: float
+    y: float
+    style: str
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A line from left to right, the highest value at the top; ``path`` are its corners in a box of 100 by 100.
+
+    ``zero`` is where 0 lies, None where it is out of sight; from ``start`` over ``width`` a stretch is marked.
+    """
+
+    path: str
+    points: tuple[CurvePoint, ...]
+    zero: float | None
+    start: float
+    width: float
+    high: str
+    low: str
+    summary: str
+
+
 def _round(value: float) -> float:
     """Two decimals of a per cent are finer than any screen; rounding keeps files small and equal."""
     return round(value, 2)
@@ -107,6 +134,38 @@ def diverging(values: Sequence[tuple[str, float, str]]) -> tuple[BarRow, ...]:
         style = "wrong" if value > 0 else "right"
         bars.append(BarRow(name, signed(value), note, _round(50.0 if value > 0 else 50.0 - width), _round(width), style))
     return tuple(bars)
+
+
+def curve(values: Sequence[tuple[int, float, str]], marked: tuple[int, int] | None = None) -> Curve | None:
+    """A curve through ``(place, value, title)``, places ascending; ``marked``: a stretch of places. None: under two points."""
+    if len(values) < 2:
+        return None
+    first, last = values[0][0], values[-1][0]
+    heights = [value for _, value, _ in values]
+    low, high = min(heights), max(heights)
+    span = (high - low) or 1.0
+
+    def across(place: int) -> float:
+        return _round(2 + 96 * (min(max(place, first), last) - first) / max(1, last - first))
+
+    def down(value: float) -> float:
+        return _round(6 + 88 * (high - value) / span)
+
+    start, end = (0.0, 0.0) if marked is None else (across(marked[0]), across(marked[1]))
+    points = tuple(
+        CurvePoint(title, across(place), down(value), "fallen" if marked is not None and place == marked[1] else "point")
+        for place, value, title in values
+    )
+    return Curve(
+        path=" ".join(f"{point.x},{point.y}" for point in points),
+        points=points,
+        zero=down(0.0) if low <= 0 <= high else None,
+        start=start,
+        width=_round(end - start),
+        high=signed(high),
+        low=signed(low),
+        summary=f"{len(values)} places, from {signed(heights[0])} to {signed(heights[-1])} nats",
+    )
 
 
 def number_line(before: float, after: float, control: float | None, low: float, high: float) -> Line:

@@ -18,6 +18,7 @@ from .heat import heat_map, layer_strip, ranked, segment_bars, strongest
 from .overview import label_of, label_style, literal
 from .read import Detail
 from .site import Site
+from .story import story_of
 from .text import figure, percent, plural, pretty_json, signed, times_as_probable, token_name
 
 
@@ -28,6 +29,7 @@ def failure_page(site: Site, detail: Detail, before: Row | None, after: Row | No
     tokens = parts["tokens"]
     coloured = bool(tokens["token"])
     wrong, right = strongest(tokens) if coloured else ([], [])
+    story = story_of(row, contrast, parts)
     return FailurePage(
         title=f"{visible(key.task)}, document {row['doc_id']} – why the answer was wrong",
         root="../",
@@ -47,7 +49,8 @@ def failure_page(site: Site, detail: Detail, before: Row | None, after: Row | No
         decision=decision(contrast) if contrast else None,
         verdict=_verdict(row) if row["status"] == "attributed" else None,
         trusted=_trusted(row),
-        heat=heat_map(tokens) if coloured else None,
+        story=story,
+        heat=heat_map(tokens, story.positions if story else ()) if coloured else None,
         against=_ranked(tokens, wrong),
         supporting=_ranked(tokens, right),
         segments=segment_bars(parts["segments"]),

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from .charts import BarRow, Line
+from .charts import BarRow, Curve, Line
 from .context import Fact, Link, Page
 
 
@@ -90,13 +90,17 @@ class HeatRun:
 
 @dataclass(frozen=True)
 class HeatMap:
-    """The prompt and the answer so far, coloured; ``data`` holds ids and figures by position for what hovering shows."""
+    """The prompt and the answer so far, coloured; ``data`` holds ids and figures by position for what hovering shows.
+
+    ``followed``: there is a second map, of relevance followed through the model's own output, to switch to.
+    """
 
     runs: tuple[HeatRun, ...]
     segments: tuple[str, ...]
     count: str
     scale: str
     specials: str
+    followed: bool
     data: Mapping[str, Any]
 
 
@@ -171,6 +175,84 @@ class CheckRow:
 
 
 @dataclass(frozen=True)
+class StoryWord:
+    """A word that something was written from: where it stands, and its share of the relevance that was shared out."""
+
+    link: Link
+    position: int
+    place: str
+    share: str
+
+
+@dataclass(frozen=True)
+class StoryPart:
+    """A step of the story, the answer first: what was written, and why.
+
+    ``before`` and ``after`` are the words of its line around ``text``; ``instead``: what should have stood there. ``href``
+    leads to the token in the coloured text (``position``); empty and −1 where it is not in it. ``words``: what it was written
+    from.
+    """
+
+    kind: str
+    style: str
+    text: str
+    place: str
+    before: str
+    after: str
+    instead: str
+    href: str
+    position: int
+    facts: tuple[str, ...]
+    words: tuple[StoryWord, ...]
+
+
+@dataclass(frozen=True)
+class PlaceRow:
+    """A place of the trajectory: what the response says since the one before, how much the right answer leads there."""
+
+    text: str
+    value: str
+    bar: BarRow
+    fallen: bool
+
+
+@dataclass(frozen=True)
+class TrialRow:
+    """An alternative that was tried: what was put there for what, what came out, and whether that is right."""
+
+    place: str
+    replaced: str
+    alternative: str
+    outcome: str
+    right: bool
+
+
+@dataclass(frozen=True)
+class StoryView:
+    """How the answer came about, from the answer back to the prompt, and the evidence for its wrong step.
+
+    ``sentence`` is the story in one line. Without evidence ``curve`` is None, ``places`` and ``trials`` are empty; ``fall``,
+    ``tried`` and ``chance`` are the evidence in words, empty where there is none.
+    """
+
+    sentence: str
+    parts: tuple[StoryPart, ...]
+    curve: Curve | None
+    places: tuple[PlaceRow, ...]
+    trials: tuple[TrialRow, ...]
+    cue: str
+    fall: str
+    tried: str
+    chance: str
+
+    @property
+    def positions(self) -> frozenset[int]:
+        """Every position that the story leads to."""
+        words = {word.position for part in self.parts for word in part.words}
+        return frozenset(words | {part.position for part in self.parts if part.position >= 0})
+
+
+@dataclass(frozen=True)
 class FailurePage(Page):
     """``failures/*.html``: one failure and everything found out about it. Parts that do not exist are None or empty.
 
@@ -188,6 +270,7 @@ class FailurePage(Page):
         decision: The explained pair.
         verdict: The label.
         trusted: The trust level.
+        story: How the answer came about: its wrong step with the evidence, and the chain to the prompt.
         heat: The token heat map.
         against: The strongest tokens for the wrong answer.
         supporting: The strongest tokens for the right answer.
@@ -216,6 +299,7 @@ class FailurePage(Page):
     decision: DecisionView | None
     verdict: LabelView | None
     trusted: Trusted | None
+    story: StoryView | None
     heat: HeatMap | None
     against: tuple[RankedToken, ...]
     supporting: tuple[RankedToken, ...]

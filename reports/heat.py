@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from itertools import groupby
 from typing import Any
 
@@ -40,11 +40,12 @@ def rounded(values: Iterable[float | None], digits: int = 4) -> list[float | Non
     return [float(f"{value:.{digits}g}") if value is not None and math.isfinite(value) else None for value in values]
 
 
-def heat_map(tokens: Columns) -> HeatMap:
-    """The coloured text. ``tokens``: the view ``tokens`` of one failure, by position."""
+def heat_map(tokens: Columns, pointed_at: Collection[int] = ()) -> HeatMap:
+    """The coloured text. ``tokens``: the view ``tokens`` of one failure, by position; ``pointed_at``: positions led to."""
     segments = list(dict.fromkeys(name for name in tokens["segment"] if name))
     numbers = {name: index for index, name in enumerate(segments)}
-    linked = {position for rows in strongest(tokens) for position in rows}
+    linked = {*pointed_at, *(position for rows in strongest(tokens) for position in rows)}
+    second = followed_map(tokens)
     positions = range(len(tokens["token"]))
     runs = []
     for segment, members in groupby(positions, key=lambda i: tokens["segment"][i] or ""):
@@ -65,6 +66,7 @@ def heat_map(tokens: Columns) -> HeatMap:
         "Point at a word, tap it, or use the arrow keys to see its figures. "
         "Full colour is the strongest token; strong reds are underlined, strong blues dotted.",
         f"grey: {plural(special, 'special token')}, left out" if special else "no special tokens",
+        second is not None,
         {
             "ids": list(tokens["token_id"]),
             "relevance": rounded(tokens["relevance"]),
@@ -72,8 +74,25 @@ def heat_map(tokens: Columns) -> HeatMap:
             "special": [int(bool(value)) for value in tokens["special"]],
             "segment": [numbers.get(name, -1) for name in tokens["segment"]],
             "segments": [visible(name) for name in segments],
+            "followed": second,
         },
     )
+
+
+def followed_map(tokens: Columns) -> dict[str, Any] | None:
+    """Relevance after every hop was followed (column ``chained``), as the heat map's second set of figures; None: no hops."""
+    values = tokens.get("chained") or []
+    if not any(value is not None for value in values):
+        return None
+    special = [bool(value) for value in tokens["special"]]
+    known = [0.0 if value is None or not math.isfinite(value) else value for value in values]
+    largest = max((abs(value) for value, sink in zip(known, special, strict=True) if not sink), default=0.0) or 1.0
+    normalised = [0.0 if sink else value / largest for value, sink in zip(known, special, strict=True)]
+    return {
+        "relevance": rounded(known),
+        "normalised": rounded(normalised),
+        "styles": [style(value, sink) for value, sink in zip(normalised, special, strict=True)],
+    }
 
 
 def strongest(tokens: Columns) -> tuple[list[int], list[int]]:

@@ -19,7 +19,7 @@ from .site import Site, TaskKey
 from .text import figure, percent, plural, sampled_share, signed, token_name
 
 #: Kinds of runs that are evaluations, of this model or of one that answered elsewhere.
-EVALUATIONS = ("evaluation", "samples")
+EVALUATIONS = ("evaluation", "samples", "conversations")
 #: Statuses of failures that were tried: what a share of clean pairs is a share of.
 _TRIED = ("attributed", "no pair", "no answer", "error")
 _FIRST_QUERY = """SELECT task, label, pattern, count(*) AS failures

@@ -20,7 +20,7 @@ AT_A_TIME = 32
 _CONTRAST = "* EXCLUDE (input_ids, target_ids, contrast_ids)"
 #: View → its rows for a batch of failures, in the order that pages show them.
 _PARTS: dict[str, str] = {
-    "tokens": "failure_id, position, token_id, token, segment, special, relevance, relevance_norm ORDER BY position",
+    "tokens": "failure_id, position, token_id, token, segment, special, relevance, relevance_norm, chained ORDER BY position",
     "layers": "failure_id, layer, position, relevance ORDER BY layer, position",
     "nodes": "failure_id, layer, position, relevance ORDER BY layer, position",
     "edges": "failure_id, layer, source, target, weight, ov, qk ORDER BY layer, target, source",
@@ -29,6 +29,10 @@ _PARTS: dict[str, str] = {
     "graph_figures": "* ORDER BY layer",
     "checks": '* ORDER BY "check", amount',
     "segments": "failure_id, segment, tokens, relevance, relevance_norm ORDER BY segment",
+    "steps": "*",
+    "trajectory": "* ORDER BY place",
+    "trials": "* ORDER BY trial",
+    "hops": "* ORDER BY hop",
 }
 
 

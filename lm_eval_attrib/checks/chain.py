@@ -20,6 +20,8 @@ from ..records import Contrast, Hop
 
 #: Hops at most, and the least share of all positive relevance that a token must hold to be followed.
 HOPS, _LEAST = 3, 0.05
+#: Tokens named of those that a hop was written from.
+_SOURCES = 5
 
 
 @dataclass(frozen=True)
@@ -97,6 +99,8 @@ def _hop(
     engine: Engine, pair: Pair, found: Attribution, relevance: float, given: Tensor, text: Callable[[int], str], checked: bool
 ) -> Hop:
     place, top = len(pair.input_ids), int(given.argmax())
+    shares = given / given.sum()
+    sources = [at for at in shares.topk(min(_SOURCES, len(shares))).indices.tolist() if shares[at] > 0]
     before, after = _masked(engine, pair, found, top) if checked else (None, None)
     return Hop(
         position=place,
@@ -110,10 +114,12 @@ def _hop(
         completeness_gap=found.completeness_gap,
         top_position=top,
         top_token=text(top),
-        top_share=float(given[top] / given.sum()),
+        top_share=float(shares[top]),
         delta_before=before,
         delta_after=after,
         turned=None if after is None else after <= 0,
+        sources=tuple(sources),
+        source_shares=tuple(shares[sources].tolist()),
     )
 
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from ..reports.failure_context import PlaceRow, StoryPart, StoryView
+from ..reports.story import story_of
 from ..store.clean_text import one_line
 from ..store.database import Store
 from ..store.reader import Row
 
-#: Tokens named on either side, and characters of a text that are shown.
-TOP, SHOWN = 8, 400
+#: Tokens named on either side, places of a trajectory, and characters of a text that are shown.
+TOP, PLACES, SHOWN = 8, 16, 400
 
 
 def failure_text(store: Store, failure: str) -> str:
@@ -19,9 +23,9 @@ def failure_text(store: Store, failure: str) -> str:
     row = store.failure(failure)
     pair = _first(store.rows("contrasts", row["failure_id"]).to_pylist())
     tokens = [one for one in store.rows("tokens", row["failure_id"]).to_pylist() if not one["special"]]
-    step = _first(store.rows("steps", row["failure_id"]).to_pylist())
-    hops = store.rows("hops", row["failure_id"]).to_pylist()
-    parts = [_heading(row), _pair(pair), _step(step), _tokens(tokens), _chain(pair, hops, tokens), _label(row)]
+    views = ("tokens", "steps", "trajectory", "trials", "hops")
+    story = story_of(row, pair, {view: store.rows(view, row["failure_id"]).to_pydict() for view in views})
+    parts = [_heading(row), _pair(pair), _story(story), _evidence(story), _tokens(tokens), _label(row)]
     return "\n\n".join(part for part in parts if part)
 
 
@@ -58,36 +62,54 @@ def _pair(pair: Row | None) -> str:
     return "\n".join(lines)
 
 
-def _step(step: Row | None) -> str:
-    """The evidence for the step at which a chain of thought went wrong."""
-    if step is None:
+def _story(story: StoryView | None) -> str:
+    """How the answer came about, from the answer back to the prompt."""
+    if story is None:
         return ""
+    lines = [f"story       {story.parts[0].kind.lower()} {_said(story.parts[0])}"]
+    for part in story.parts[1:]:
+        sources = ", ".join(f"{word.link.text!r} in {word.place} ({word.share})" for word in part.words)
+        if part.kind == "The prompt":
+            lines.append(f"            ← {sources}")
+            continue
+        lines.append(f"            ← {part.kind.lower()}, {_said(part)}")
+        lines += [f"              {fact}" for fact in (f"written from {sources}" if sources else "", *part.facts) if fact]
+    return "\n".join(lines)
+
+
+def _said(part: StoryPart) -> str:
+    instead = f", should have been {part.instead!r}" if part.instead else ""
+    line = f": {part.before}[{part.text}]{part.after}" if part.before or part.after else ""
+    return f"{part.text!r}{instead}" + (f", {part.place}{line}" if part.place else "")
+
+
+def _evidence(story: StoryView | None) -> str:
+    """What speaks for the step at which a chain of thought went wrong."""
+    if story is None or not story.tried:
+        return ""
+    places = _telling(story.places)
+    of = f" ({len(places)} of {len(story.places)} places)" if len(places) < len(story.places) else ""
     lines = [
-        f"step        the right answer falls behind by {_figure(step['fall'])} nats for good here; "
-        f"{step['turned']} of {step['tried']} alternatives turned the answer right"
+        f"step        {' '.join(part for part in (story.fall, story.tried) if part)}",
+        f"            {story.chance}",
+        f"trajectory  nats by which the right answer leads{of}",
+        *(f"  {row.value:>9} {'←' if row.fallen else ' '} {row.text}" for row in places),
     ]
-    if step["p_value"] is not None:
+    for row in story.trials:
+        verdict = "right" if row.right else "wrong"
         lines.append(
-            f"            drawn on from here, {step['right_with']} of {step['drawn']} are right with the alternative, "
-            f"{step['right_without']} without it (p = {step['p_value']:.3g})"
+            f"trial       {verdict}: {row.alternative!r} for {row.replaced!r} in {row.place} → {one_line(row.outcome, 80)}"
         )
     return "\n".join(lines)
 
 
-def _chain(pair: Row | None, hops: list[Row], tokens: list[Row]) -> str:
-    """The way of the relevance through the model's own output, as one story: the answer, from what, and that from what."""
-    if pair is None or not hops:
-        return ""
-    lines = [f"chain       {pair['target']!r}, written at position {pair['position'] + 1}"]
-    for hop in hops:
-        tried = "" if hop["turned"] is None else ", without which it would not be written" if hop["turned"] else ""
-        lines.append(
-            f"            ← {hop['token']!r}, written at position {hop['position']}, mostly from {hop['top_token']!r} "
-            f"at {hop['top_position']} ({hop['top_share']:.0%}){tried}"
-        )
-    last = sorted((one for one in tokens if (one["chained"] or 0) > 0), key=lambda one: -one["chained"])[:3]
-    lines.append(f"            ← {', '.join(repr(one['token'].strip()) for one in last)} in the prompt")
-    return "\n".join(lines)
+def _telling(places: Sequence[PlaceRow]) -> list[PlaceRow]:
+    """At most :data:`PLACES` of a trajectory's places: those where it moves most, with the first and the last."""
+    if len(places) <= PLACES:
+        return list(places)
+    values = [float(row.value.replace("−", "-").replace(",", "")) for row in places]
+    moves = sorted(range(1, len(places) - 1), key=lambda i: (not places[i].fallen, -abs(values[i] - values[i - 1])))
+    return [places[i] for i in sorted({0, len(places) - 1, *moves[: PLACES - 2]})]
 
 
 def _tokens(tokens: list[Row]) -> str:

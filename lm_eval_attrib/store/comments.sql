@@ -13,7 +13,7 @@ COMMENT ON COLUMN runs."rule" IS 'the relevance rule: attnlrp, cplrp, gradient â
 COMMENT ON COLUMN runs."objective" IS 'the objective asked for; a pair may fall back to another (contrasts.objective)';
 COMMENT ON COLUMN runs."versions" IS 'of the libraries, by name';
 COMMENT ON COLUMN runs."settings" IS 'chat template, system instruction, and by task few-shot count, generation arguments and digests of definition, documents and profile';
-COMMENT ON COLUMN runs."kind" IS 'evaluation; samples of answers logged elsewhere; compare and replay of another run''s failures: these are no evaluations';
+COMMENT ON COLUMN runs."kind" IS 'evaluation; samples of answers logged elsewhere; conversations judged elsewhere; compare and replay of another run''s failures: these are no evaluations';
 
 COMMENT ON VIEW tasks IS 'What one task of a run came to. A task with several filters has a row for each.';
 COMMENT ON COLUMN tasks."run_id" IS 'the run';
@@ -344,6 +344,8 @@ COMMENT ON COLUMN hops."top_share" IS 'the share that went there';
 COMMENT ON COLUMN hops."delta_before" IS 'logit of the token less that of its contrast or best rival';
 COMMENT ON COLUMN hops."delta_after" IS 'the same with the top token masked';
 COMMENT ON COLUMN hops."turned" IS 'delta_after â‰¤ 0: without the top token it would not have been written';
+COMMENT ON COLUMN hops."sources" IS 'positions that most of it went to, the largest share first';
+COMMENT ON COLUMN hops."source_shares" IS 'the shares that went there';
 
 COMMENT ON VIEW steps IS 'Where a chain of thought first went wrong (strategy step): the evidence, a row a failure.';
 COMMENT ON COLUMN steps."failure_id" IS 'the failure';
@@ -370,3 +372,5 @@ COMMENT ON COLUMN trials."place" IS 'how many of the response''s tokens stand be
 COMMENT ON COLUMN trials."token_ids" IS 'what was put there';
 COMMENT ON COLUMN trials."text" IS 'that, and what followed';
 COMMENT ON COLUMN trials."right" IS 'the task''s metric accepts the answer';
+COMMENT ON COLUMN trials."alternative" IS 'the text of what was put there';
+COMMENT ON COLUMN trials."replaced" IS 'the text of as many tokens of the response, in whose place it stands';

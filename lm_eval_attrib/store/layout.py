@@ -138,6 +138,8 @@ LAYOUT: dict[str, dict[str, pa.DataType]] = {
         "delta_before": _DOUBLE,
         "delta_after": _DOUBLE,
         "turned": _FLAG,
+        "sources": _INTS,
+        "source_shares": pa.list_(_DOUBLE),
     },
     "steps": {
         "cue": _TEXT,
@@ -151,7 +153,15 @@ LAYOUT: dict[str, dict[str, pa.DataType]] = {
         "forwards": _DOUBLE,
     },
     "trajectory": {"place": _INT, "text": _TEXT, "value": _DOUBLE},
-    "trials": {"trial": _INT, "place": _INT, "token_ids": _INTS, "text": _TEXT, "right": _FLAG},
+    "trials": {
+        "trial": _INT,
+        "place": _INT,
+        "token_ids": _INTS,
+        "text": _TEXT,
+        "right": _FLAG,
+        "alternative": _TEXT,
+        "replaced": _TEXT,
+    },
     "explanations": {
         "explanation_id": _TEXT,
         "status": _TEXT,

@@ -21,7 +21,7 @@ CREATE TABLE base.schema_version (version INTEGER NOT NULL, created_at TIMESTAMP
 -- One evaluation of one model, explained under one rule and objective. Times are UTC.
 CREATE TABLE base.runs (
     run_id VARCHAR PRIMARY KEY,
-    kind VARCHAR NOT NULL,  -- evaluation, samples, compare, replay
+    kind VARCHAR NOT NULL,  -- evaluation, samples, conversations, compare, replay
     started_at TIMESTAMP NOT NULL,
     finished_at TIMESTAMP,
     status VARCHAR NOT NULL,  -- running, complete, interrupted, failed
@@ -302,7 +302,9 @@ CREATE TABLE base.hops (
     top_share DOUBLE,
     delta_before DOUBLE,
     delta_after DOUBLE,
-    turned BOOLEAN
+    turned BOOLEAN,
+    sources INTEGER[] NOT NULL,
+    source_shares DOUBLE[] NOT NULL
 );
 
 -- The evidence for the step of a response that sent its answer wrong; its trajectory; what was tried there.
@@ -325,7 +327,9 @@ CREATE TABLE base.trials (
     place INTEGER NOT NULL,
     token_ids INTEGER[] NOT NULL,
     text VARCHAR NOT NULL,
-    "right" BOOLEAN NOT NULL
+    "right" BOOLEAN NOT NULL,
+    alternative VARCHAR NOT NULL,
+    replaced VARCHAR NOT NULL
 );
 
 -- Flushes of other processes that were merged: merging a folder again adds nothing.

@@ -30,6 +30,8 @@ def evidence_columns(evidence: StepEvidence) -> Mapping[str, dict[str, list[Any]
             "token_ids": [list(trial.ids) for trial in evidence.trials],
             "text": unicode_texts([trial.text for trial in evidence.trials]),
             "right": [trial.right for trial in evidence.trials],
+            "alternative": unicode_texts([trial.alternative for trial in evidence.trials]),
+            "replaced": unicode_texts([trial.replaced for trial in evidence.trials]),
         }
     return found
 
@@ -37,4 +39,5 @@ def evidence_columns(evidence: StepEvidence) -> Mapping[str, dict[str, list[Any]
 def hop_columns(hops: Sequence[Hop]) -> dict[str, list[Any]]:
     """A row a hop, counted from 1."""
     columns = {field.name: [getattr(hop, field.name) for hop in hops] for field in fields(Hop)}
-    return columns | {"hop": list(range(1, len(hops) + 1))}
+    lists = {name: [list(getattr(hop, name)) for hop in hops] for name in ("sources", "source_shares")}
+    return columns | lists | {"hop": list(range(1, len(hops) + 1))}

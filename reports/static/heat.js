@@ -8,6 +8,9 @@
   const place = new Map(tokens.map((token, index) => [token, index]));
   let at = -1;
   let pinned = false;
+  // What is shown: relevance as it was attributed, or followed through the model's own output.
+  const plain = { relevance: data.relevance, normalised: data.normalised, styles: tokens.map((token) => token.className) };
+  let shown = plain;
 
   const number = (value, digits = 3) => {
     if (value === null) return "–";
@@ -31,7 +34,7 @@
 
   function meaning(index) {
     if (data.special[index]) return "special token, left out of the colours";
-    const relevance = data.relevance[index];
+    const relevance = shown.relevance[index];
     if (!relevance) return "no influence";
     return relevance > 0 ? "pushes towards the wrong token" : "pulls towards the right token";
   }
@@ -48,8 +51,8 @@
     const says = document.createElement("p");
     says.append(name, " ", meaning(index));
     readout.replaceChildren(says, facts([
-      ["Relevance", `${number(data.relevance[index])} nats`],
-      ["Normalised", data.special[index] ? "–" : number(data.normalised[index])],
+      ["Relevance", `${number(shown.relevance[index])} nats`],
+      ["Normalised", data.special[index] ? "–" : number(shown.normalised[index])],
       ["Token id", String(data.ids[index])],
       ["Position", String(index)],
       ["Segment", data.segments[data.segment[index]] ?? "–"],
@@ -110,14 +113,24 @@
     if (event.detail.scroll) tokens[event.detail.position]?.scrollIntoView({ block: "center" });
   });
 
-  const order = tokens.map((_, index) => index).filter((index) => !data.special[index] && data.relevance[index])
-    .sort((a, b) => Math.abs(data.relevance[b]) - Math.abs(data.relevance[a]));
+  const strongest = () => tokens.map((_, index) => index).filter((index) => !data.special[index] && shown.relevance[index])
+    .sort((a, b) => Math.abs(shown.relevance[b]) - Math.abs(shown.relevance[a]));
+  let order = strongest();
   let next = 0;
   document.getElementById("heat-strongest").addEventListener("click", () => {
     if (!order.length) return;
     pinned = true;
     reveal(order[next % order.length]);
     next += 1;
+  });
+
+  document.getElementById("heat-followed")?.addEventListener("click", (event) => {
+    shown = shown === plain ? data.followed : plain;
+    event.currentTarget.setAttribute("aria-pressed", String(shown !== plain));
+    tokens.forEach((token, index) => { token.className = shown.styles[index]; });
+    order = strongest();
+    next = 0;
+    if (at >= 0) show(at, false);
   });
 
   const tools = document.getElementById("heat-tools");

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from report_browser import FAILURE, MARKS, Pages, report, task_page
-from report_records import explanation, failure, flow
+from report_records import explanation, failure, flow, told
 
 from lm_eval_attrib.records import Contrast, PairFigures
 
@@ -38,6 +38,25 @@ def test_heat_map_by_hand_and_by_keyboard(browser: Any, site: Path) -> None:
     assert page.locator("#heat .run.dim").count() == page.locator("#heat .run").count() - 1
     page.locator("a.tok.right").first.click()
     assert "tin" in page.locator("#heat i.at").inner_text() or "box" in page.locator("#heat i.at").inner_text()
+
+
+def test_the_heat_map_switches_to_what_was_followed_to_the_prompt(browser: Any, tmp_path: Path) -> None:
+    made = told(0)
+    page = Pages(browser, report(tmp_path, made)).open(FAILURE)
+    oak = page.locator("#heat i").nth(made.hops[0].top_position)
+    before = oak.get_attribute("class")
+    button = page.locator("#heat-followed")
+    button.click()
+    assert button.get_attribute("aria-pressed") == "true"
+    assert oak.get_attribute("class") == "p10"
+    page.locator("#heat-strongest").click()
+    assert page.locator("#heat i.at").inner_text().strip() == "oak"
+    assert "+2 nats" in page.locator("#heat-readout").inner_text()
+    button.click()
+    assert button.get_attribute("aria-pressed") == "false"
+    assert (oak.get_attribute("class") or "").replace("at", "").strip() == (before or "")
+    page.locator(".story a").first.click()
+    assert page.locator("#heat i.at").inner_text().strip() == "moved"
 
 
 def test_graph_by_hand_and_by_keyboard(browser: Any, site: Path) -> None:

@@ -15,12 +15,16 @@ from lm_eval_attrib.records import (
     EdgeTable,
     Explanation,
     Failure,
+    Hop,
     NodeTable,
     PairFigures,
     Run,
     SegmentSum,
+    StepEvidence,
     TaskSummary,
     TokenTable,
+    TrajectoryPoint,
+    TriedAlternative,
     Trust,
     UnitTable,
 )
@@ -217,3 +221,45 @@ def columns(rows: list[Any]) -> list[list[Any]]:
 
 def unattributed(number: int, status: Any, reason: str, **changes: Any) -> Explanation:
     return Explanation(failure=failure(number, **changes), status=status, reason=reason)
+
+
+def told(number: int = 0, **changes: Any) -> Explanation:
+    """A failure with a chain of thought: its wrong step with the evidence, and the hops from it to the prompt."""
+    made = explanation(number, texts=["<s>", *pieces(QUESTION), *pieces("\nTom moved it.\nSo it is in the")], **changes)
+    assert made.contrast is not None
+    assert made.tokens is not None
+    texts = list(made.tokens.texts)
+    prompt = len(texts) - len(pieces("\nTom moved it.\nSo it is in the"))
+    oak, moved = texts.index(" oak"), prompt + texts[prompt:].index(" moved")
+    answer = ["answer"] * (len(texts) - prompt)
+    chained = [0.0 if i >= prompt else 2.0 if i == oak else 0.1 for i in range(len(texts))]
+    evidence = StepEvidence(
+        cue="\n\nThe answer is",
+        points=(
+            TrajectoryPoint(0, 0.5, ""),
+            TrajectoryPoint(5, -0.75, "\nTom moved it."),
+            TrajectoryPoint(len(answer) + 2, -6.25, "\nSo it is in the oak drawer."),
+        ),
+        fall=5.5,
+        trials=(
+            TriedAlternative(len(answer), (815,), "tin box.", True, " tin", " drawer"),
+            TriedAlternative(3, (77,), "kept it. So it is in the oak drawer.", False, " kept", " moved"),
+        ),
+        drawn=8,
+        right_with=7,
+        right_without=1,
+        p_value=0.0051,
+        forwards=3.5,
+    )
+    hop = Hop(
+        position=moved, token_id=99, token=" moved", contrast_id=None, objective="max_logit", relevance=1.25, delta=14.5,
+        rank=1, completeness_gap=0.1, top_position=oak, top_token=" oak", top_share=0.6, delta_before=3.5, delta_after=-1.5,
+        turned=True,
+        sources=(oak, oak + 1), source_shares=(0.6, 0.3),
+    )  # fmt: skip
+    return replace(
+        made,
+        contrast=replace(made.contrast, strategy="step", prompt_tokens=prompt, proved=True, evidence=evidence),
+        tokens=replace(made.tokens, chained=chained, segments=[*list(made.tokens.segments)[:prompt], *answer]),
+        hops=[hop],
+    )

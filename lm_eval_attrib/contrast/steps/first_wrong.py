@@ -112,7 +112,7 @@ class FirstWrongStep:
                 continue  # out of time: what it would have come to is not known
             right = bool(chain.judge.right((*chain.ids[: branch.place], *row)))
             text = added(chain.response.before(branch.place), row, chain.bench.tokenizer)
-            tried.append(TriedAlternative(branch.place, branch.ids, text, right))
+            tried.append(TriedAlternative(branch.place, branch.ids, text, right, *_texts(chain, branch)))
             if right and found is None:
                 found = step, tried[-1]
         return tried, found
@@ -262,6 +262,13 @@ def _in_place(chain: Chain, unit: Unit, value: str) -> Iterator[Branch]:
     written = chain.ids[unit.first : unit.stop]
     if ids and shared_length(ids, written) < min(len(ids), len(written)):
         yield Branch(unit.first, tuple(ids))
+
+
+def _texts(chain: Chain, branch: Branch) -> tuple[str, str]:
+    """What a branch puts into the response, and what stands there."""
+    before = chain.response.before(branch.place)
+    stood = chain.ids[branch.place : branch.place + len(branch.ids)]
+    return added(before, branch.ids, chain.bench.tokenizer), added(before, stood, chain.bench.tokenizer)
 
 
 def _told(chain: Chain, step: Step, evidence: StepEvidence) -> str:
