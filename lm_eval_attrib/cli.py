@@ -60,16 +60,37 @@ def run(arguments: tuple[str, ...]) -> None:
 
 
 @main.command()
-@click.option("--samples", multiple=True, required=True, help="A samples_*.jsonl of --log_samples, or a folder; repeatable.")
+@click.option("--samples", multiple=True, help="A samples_*.jsonl of --log_samples, or a folder; repeatable.")
+@click.option("--conversations", type=FILE, help="Instead: a JSONL of judged conversations, with messages in OpenAI's form.")
+@click.option("--judged", help="The field of a conversation that says whether its outcome was right.")
 @MODEL_ARGS
 @click.option("--db", type=FILE, help="The database to write; the same as attrib_db.")
-@click.option("--task", help="The samples' task, where a file's name does not say it.")
+@click.option("--task", help="The task, where a file's name does not say it.")
 @DEVICE
-def attribute(samples: tuple[str, ...], model_args: str, db: Path | None, task: str | None, device: str | None) -> None:
-    """Explain the failures of an earlier run logged with --log_samples, whichever backend answered, under a local model."""
+def attribute(
+    samples: tuple[str, ...],
+    conversations: Path | None,
+    judged: str | None,
+    model_args: str,
+    db: Path | None,
+    task: str | None,
+    device: str | None,
+) -> None:
+    """Explain failures that were judged elsewhere, whichever backend answered, under a local model.
+
+    Either samples that an earlier run logged with --log_samples, or conversations with the field that judges them.
+    """
+    if bool(samples) == (conversations is not None) or (conversations is None) != (judged is None):
+        raise ArgumentError("Give either --samples, or --conversations with --judged.")
+    common: Any = {"database": db, "task": task, "device": device}
+    if conversations is not None and judged is not None:
+        from .commands.conversations import attribute_conversations
+
+        _ended(attribute_conversations(conversations, judged, model_args, **common))
+        return
     from .commands.attribute import attribute_samples
 
-    _ended(attribute_samples(_expanded(samples), model_args, database=db, task=task, device=device))
+    _ended(attribute_samples(_expanded(samples), model_args, **common))
 
 
 @main.command()

@@ -21,7 +21,8 @@ class Run:
     versions: Mapping[str, str]
     #: Few-shot count, chat template, system instruction, generation arguments, seeds.
     settings: Mapping[str, Any] = field(default_factory=dict)
-    #: ``evaluation``; ``samples``: of answers logged elsewhere; ``compare``, ``replay``: of another run's failures.
+    #: ``evaluation``; ``samples``: of answers logged elsewhere; ``conversations`` judged elsewhere; ``compare``, ``replay``: of
+    #: another run's failures.
     kind: str = "evaluation"
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from ..records import Failure
+from .conversation import message_regions
 from .examples import BeforeTheQuestion, first_example, starts_of_examples
 from .occurrences import last_occurrence
 from .profiles import SegmentFields, field_texts
@@ -60,7 +61,10 @@ class PromptView:
 
 
 def regions(view: PromptView) -> list[Region]:
-    """All regions of the prompt, the most specific first."""
+    """All regions of the prompt, the most specific first; those of a conversation are its messages."""
+    messages = view.failure.context.get("messages")
+    if messages:
+        return [*message_regions(view.text, view.turns, messages), *_system_turns(view)]
     return [region for rule in RULES for region in rule(view)]
 
 

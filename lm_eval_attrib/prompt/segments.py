@@ -3,7 +3,7 @@
 Segments: ``system`` (a chat's system turn), ``instruction`` (also ``instruction:<field>``), ``few-shot:<number>``,
 ``query:<field>``, ``choices`` (with their letters), ``evidence:<field>``, ``context:<field>``, ``template`` (everything that
 the task or the chat template puts between), ``answer`` (what was generated or scored so far), and the empty name for special
-tokens. Every token has exactly one.
+tokens; of a conversation ``user:1``, ``assistant:2``, ``tool:3`` (:mod:`.conversation`). Every token has exactly one.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 
 from ..records import Failure
 from . import profiles
+from .conversation import asked_messages
 from .profiles import SegmentFields, TaskProfile, field_texts
 from .regions import CHOICES, INSTRUCTION, PromptView, regions
 from .sinks import special_positions
@@ -47,8 +48,12 @@ def segment_tokens(
 def relevant_segments(profile: TaskProfile, failure: Failure) -> frozenset[str]:
     """The segments that hold what should decide the answer: named by the profile, else the evidence, else the query.
 
-    Listed choices belong to them: the answer is read there too.
+    Listed choices belong to them: the answer is read there too. Of a conversation, the user's last message and what tools said
+    since.
     """
+    messages = failure.context.get("messages")
+    if messages:
+        return asked_messages(messages)
     fields = effective_fields(profile, failure)
     listed = {CHOICES} if fields.choices else set()
     if fields.relevant:
