@@ -1,4 +1,8 @@
-"""How often a failure's own decision is found: ``python bench/pairs.py --model PATH --tasks truthfulqa_mc1 … --json FILE``.
+"""How often a failure's own decision is found.
+
+    python bench/pairs.py --model PATH --tasks truthfulqa_mc1 --json FILE
+    python bench/pairs.py --model PATH --tasks gsm8k_cot_zeroshot hendrycks_math500 --chat --tokens 220 --json FILE
+    python bench/pairs.py --planted 80 --json FILE
 
 Evaluates stock tasks on real documents (the working directory holds their data sets, or links to them) with ``attrib-hf`` and
 counts, of each task's failures:
@@ -7,8 +11,14 @@ counts, of each task's failures:
 - telling: the pair is clean, is at least half of the verdict's margin, and, where it was generated, a trial proved its place;
 - margin_error: the largest difference between the margin that the harness's scores give and the one that the explained model
   gives, in the metric's own units;
-- forwards: rows that went through the model for one failure, finding the pair and explaining it together;
-- strategies: telling pairs of all pairs, by the strategy that found them; reasons: of those without a pair, how many.
+- forwards: rows that went through the model for one failure, finding the pair and explaining it together.
+
+Printed beside them: telling pairs of all pairs by the strategy that found them; reasons, and how many for each.
+
+``--planted N`` takes so many documents of the planted task of two steps and counts, of those that the trigger spoiled:
+
+- step: the pair stands where the value was looked up, and wants the right one;
+- chain_top1: explained at the answer, the top word once every hop is followed is a planted one; unchained_top1: without hops.
 
 ``--read N`` prints N failures to be read by eye: question, pair, margin, share.
 """
@@ -24,6 +34,8 @@ from pathlib import Path
 from typing import Any
 
 from lm_eval import simple_evaluate
+from lm_eval.tasks import TaskManager
+from lm_eval_attrib.tasks.planted import task_path, two_step_model_path
 
 from lm_eval_attrib.harness.model import AttribHFLM
 from lm_eval_attrib.store.database import Store
@@ -33,6 +45,17 @@ SELECT f.failure_id, f.doc_id, f.status, f.reason, f.prompt, f.prediction, f.gol
     c.contrast, c.delta_logit, c.clean, c.telling, c.margin, c.margin_reproduced, c.share, c.note
 FROM failures AS f LEFT JOIN contrasts AS c USING (failure_id) WHERE f.task = $task ORDER BY f.doc_id
 """
+_PLANTED = """
+SELECT f.failure_id, f.status, f.doc, c.strategy, c.position, c.prompt_tokens, c.contrast
+FROM failures AS f LEFT JOIN contrasts AS c USING (failure_id) WHERE f.doc ->> 'cause' = 'misleading' ORDER BY f.doc_id
+"""
+#: The word that ranks first by a column of ``tokens``, as an index into the prompt's words: each is a token, behind the first.
+_TOP = """
+SELECT position - 1 AS word FROM tokens WHERE failure_id = $failure AND NOT special AND position < $last
+ORDER BY coalesce({column}, 0) DESC LIMIT 1
+"""
+#: What the JSON holds of a task.
+_KEPT = ("failures", "answered", "telling", "margin_error", "forwards")
 #: Characters of a prompt's end and of a note that are read.
 _SHOWN = 240
 
@@ -60,19 +83,69 @@ class Counted(AttribHFLM):
         return found
 
 
-def measure(model: str, task: str, limit: int, arguments: dict[str, Any], chat: bool) -> tuple[dict[str, Any], list[Any]]:
+def measure(model: str, task: str, options: argparse.Namespace) -> tuple[dict[str, Any], list[Any]]:
     """The figures of one task, and its failures as rows."""
     with tempfile.TemporaryDirectory() as folder:
         database = Path(folder) / "pairs.duckdb"
-        own = {"attrib_db": str(database), "attrib_graph": False, "attrib_checks": False, "attrib_limit": "all"}
-        lm = Counted(model, **own, **arguments)
-        simple_evaluate(lm, tasks=[task], limit=limit or None, apply_chat_template=chat, bootstrap_iters=0)
+        lm = Counted(model, **_own(database), device="cpu", batch_size=options.batch_size)
+        simple_evaluate(
+            lm,
+            tasks=[task],
+            limit=options.limit or None,
+            apply_chat_template=options.chat,
+            gen_kwargs=f"max_gen_toks={options.tokens}" if options.tokens else None,
+            bootstrap_iters=0,
+        )
         if not database.exists():
             raise SystemExit(f"{task}: nothing was explained; see above.")
         with Store.open(database) as store:
             rows = store.sql(_FAILURES, {"task": task}).to_pylist()
         spent = lm.rows - lm.evaluated
     return figures(rows, spent), rows
+
+
+def _own(database: Path) -> dict[str, Any]:
+    """Every failure is explained, also one that could be charged as an artefact, and nothing but its pair is looked for."""
+    off = dict.fromkeys(("attrib_graph", "attrib_checks", "attrib_artefacts"), "off")
+    return {"attrib_db": str(database), "attrib_limit": "all", **off}
+
+
+def planted(documents: int) -> dict[str, float]:
+    """The figures of the planted task of two steps."""
+    spoiled, at_the_answer = (_explained(documents, **more) for more in ({}, {"attrib_contrast": "answer"}))
+    found = {"step": _share([row["at_the_step"] for row in spoiled])}
+    for name in ("chained", "relevance"):
+        found[{"chained": "chain_top1", "relevance": "unchained_top1"}[name]] = _share([row[name] for row in at_the_answer])
+    print(f"planted: {len(spoiled)} spoiled documents of {documents}")
+    return found
+
+
+def _explained(documents: int, **more: str) -> list[dict[str, bool]]:
+    """Of each spoiled document: whether its pair is the planted step, and whether a planted word ranks first in either map."""
+    with tempfile.TemporaryDirectory() as folder:
+        database = Path(folder) / "planted.duckdb"
+        lm = AttribHFLM(str(two_step_model_path()), **_own(database), **more, device="cpu", batch_size=16)
+        manager = TaskManager(include_path=str(task_path()), include_defaults=False)
+        simple_evaluate(lm, tasks=["planted_two_step"], limit=documents or None, task_manager=manager, bootstrap_iters=0)
+        with Store.open(database) as store:
+            return [_of_a_document(store, row) for row in store.sql(_PLANTED).to_pylist()]
+
+
+def _of_a_document(store: Store, row: dict[str, Any]) -> dict[str, bool]:
+    if row["status"] != "attributed":
+        return dict.fromkeys(("at_the_step", "chained", "relevance"), False)
+    doc = json.loads(row["doc"])
+    place = row["position"] + 1 - row["prompt_tokens"]
+    found = {"at_the_step": place == doc["step_word"] and row["contrast"].strip() == doc["answer"]}
+    for column in ("chained", "relevance"):
+        given = {"failure": row["failure_id"], "last": row["position"]}
+        [top] = store.sql(_TOP.format(column=column), given).to_pylist()
+        found[column] = top["word"] in doc["cause_words"]
+    return found
+
+
+def _share(found: Sequence[bool]) -> float:
+    return round(sum(found) / len(found), 4) if found else float("nan")
 
 
 def figures(rows: Sequence[dict[str, Any]], spent: int) -> dict[str, Any]:
@@ -114,22 +187,34 @@ def told(row: dict[str, Any]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", required=True, help="a model's folder or name")
-    parser.add_argument("--tasks", nargs="+", default=["truthfulqa_mc1", "truthfulqa_mc2"])
+    parser.add_argument("--model", help="a model's folder or name")
+    parser.add_argument("--tasks", nargs="+", default=[], help="stock tasks, evaluated under --model")
     parser.add_argument("--limit", type=int, default=40, help="documents of each task; 0: all")
     parser.add_argument("--chat", action="store_true", help="under the model's chat template")
+    parser.add_argument("--tokens", type=int, help="most tokens of a generated answer; without it as the task says")
+    parser.add_argument("--planted", type=int, help="documents of the planted task of two steps; 0: all 160")
     parser.add_argument("--batch-size", type=int, default=8)
     parser.add_argument("--read", type=int, default=0, help="print so many failures of each task")
     parser.add_argument("--json", type=Path, help="write the figures there")
     options = parser.parse_args()
+    if bool(options.tasks) != bool(options.model) or not (options.tasks or options.planted is not None):
+        parser.error("give --model with --tasks, --planted, or both")
     found: dict[str, Any] = {"tasks": {}, "planted": {}}
+    if options.planted is not None:
+        found["planted"] = planted(options.planted)
+        print(json.dumps({"planted": found["planted"]}, indent=1), flush=True)
+        _write(options.json, found)
     for task in options.tasks:
-        arguments = {"device": "cpu", "batch_size": options.batch_size}
-        found["tasks"][task], rows = measure(options.model, task, options.limit, arguments, options.chat)
-        print(json.dumps({task: found["tasks"][task]}, indent=1, ensure_ascii=False))
+        measured, rows = measure(options.model, task, options)
+        found["tasks"][task] = {name: measured[name] for name in _KEPT}
+        print(json.dumps({task: measured}, indent=1, ensure_ascii=False))
         print("\n".join(told(row) for row in rows[: options.read]), flush=True)
-        if options.json:
-            options.json.write_text(json.dumps(found, indent=1, ensure_ascii=False), encoding="utf-8")
+        _write(options.json, found)
+
+
+def _write(path: Path | None, found: dict[str, Any]) -> None:
+    if path is not None:
+        path.write_text(json.dumps(found, indent=1, ensure_ascii=False), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -121,8 +121,11 @@ class Settings(BaseModel):
         None, description="right answers to compare with: a samples file, run: and a run_id's beginning, or a model"
     )
     annotations: File | None = Field(None, description="a CSV of pairs that a person marked")
-    rollouts: Count = Field(64, description="rollouts that strategy rollout may spend on one failure")
-    rollout_seconds: Count = Field(60, description="seconds that strategy rollout may spend on one failure")
+    rollouts: Count = Field(64, description="continuations that strategies may try for one failure")
+    rollout_seconds: Count = Field(60, description="seconds that trying continuations may take for one failure")
+    step_forwards: Count = Field(
+        64, description="forward passes over prompt and response that strategy step may spend on one failure"
+    )
     judge_url: str | None = Field(None, description="an OpenAI-compatible endpoint; nothing leaves the machine without it")
     judge_model: Names = Field((), description="judges that vote, by model name")
     judge_calls: Count = Field(500, description="calls to judges in one run, at most")
@@ -170,7 +173,8 @@ class Settings(BaseModel):
 
     def budget(self) -> dict[str, Any]:
         """What may be spent on the pair of one failure, and by whom."""
-        return self.model_dump(mode="json", include={"rollouts", "rollout_seconds", "judge_url", "judge_model", "judge_calls"})
+        named = {"rollouts", "rollout_seconds", "step_forwards", "judge_url", "judge_model", "judge_calls"}
+        return self.model_dump(mode="json", include=named)
 
     @staticmethod
     def _judges(order: Sequence[str]) -> set[str]:

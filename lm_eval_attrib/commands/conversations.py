@@ -92,8 +92,10 @@ def _failure(lm: EvaluatedModel, one: Conversation, judged: str, run: str, task:
     """The failing turn; what cannot be rendered is a failure that says so."""
     given, reply = one.messages[: one.turn], one.messages[one.turn]
     ends = end_tokens(lm.model, lm.tokenizer.eos_token_id)
-    doc, context = dict(one.fields), {"source": "conversations", "messages": [_outline(message) for message in given]}
-    text, prompt, continuations = str(reply["content"]), "", ()
+    doc = dict(one.fields)
+    context: dict[str, Any] = {"source": "conversations", "messages": [_outline(message) for message in given]}
+    text, prompt = str(reply["content"]), ""
+    continuations: tuple[Continuation, ...] = ()
     try:
         turn = render_turn(given, reply, lm.tokenizer, ends, one.tools)
         text, prompt = turn.text, turn.prompt

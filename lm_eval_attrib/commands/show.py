@@ -58,6 +58,7 @@ def _pair(pair: Row | None) -> str:
         *sides,
         f"Δℓ          {pair['delta_logit']:.2f} at position {pair['position']}, {clean}",
         f"found by    {pair['strategy']}, objective {pair['objective']}; completeness gap {pair['completeness_gap']:.0%}",
+        *([f"note        {one_line(pair['note'], SHOWN)}"] if pair["note"] else []),
     ]
     return "\n".join(lines)
 

@@ -96,7 +96,7 @@ class Benches:
                 annotations=found.annotations,
                 panel=found.panel,
                 strategies=self.settings.contrast,
-                budget=Budget(self.settings.rollouts, float(self.settings.rollout_seconds)),
+                budget=Budget(self.settings.rollouts, float(self.settings.rollout_seconds), float(self.settings.step_forwards)),
                 seed=self.settings.seed,
                 target=self.settings.target or "",
             )

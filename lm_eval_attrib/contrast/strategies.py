@@ -16,7 +16,7 @@ from .reference import Reference
 from .response.no_answer import first_answered
 from .response.read import read_response
 from .rollout import Rollout
-from .steps.first_wrong import FirstWrongStep
+from .steps.first_wrong import NO_CHAIN, FirstWrongStep
 from .strategy import Strategy
 from .trial.spent import Spent
 from .workbench import Workbench
@@ -53,10 +53,17 @@ def find_pair(failure: Failure, bench: Workbench) -> Contrast | NoPair:
     return NoPair("+".join(no.strategy for no in tried), reasons or "no strategy was to be tried")
 
 
+def searches(failure: Failure, bench: Workbench) -> bool:
+    """Whether a generated response may be searched for its first wrong step."""
+    budget = bench.budget
+    allowed = budget.rollouts > 0 and budget.forwards > 0 and bench.model is not None
+    return allowed and failure.output_type == "generate_until" and FirstWrongStep.name in strategy_order(failure, bench)
+
+
 def _with_what_step_said(found: Contrast, tried: Sequence[NoPair]) -> Contrast:
-    """A pair at the answer itself says that, and why, no earlier step was found."""
-    said = next((no.reason for no in tried if no.strategy == FirstWrongStep.name), "")
-    if not said:
+    """A pair at the answer itself says that, and why, no earlier step was found; not where there is none to be found."""
+    said = next((no.reason for no in tried if no.strategy == FirstWrongStep.name), NO_CHAIN)
+    if said == NO_CHAIN:
         return found
     return replace(found, note="; ".join(part for part in (found.note, f"no earlier step: {said}") if part))
 

@@ -20,10 +20,11 @@ ScoreResponse = Callable[[Failure, str], "bool | None"]
 
 @dataclass(frozen=True)
 class Budget:
-    """What strategies may spend on one failure."""
+    """What strategies may spend on one failure; ``forwards``: strategy ``step``, in passes over prompt and response."""
 
     rollouts: int = 64
     seconds: float = 60.0
+    forwards: float = 64.0
 
 
 @dataclass(frozen=True)

@@ -126,8 +126,9 @@ def _text(content: Any, what: str) -> str:
     if content is None or isinstance(content, str):
         return content or ""
     parts = content if isinstance(content, list) else [content]
-    texts = [part.get("text") if isinstance(part, Mapping) and part.get("type", "text") == "text" else None for part in parts]
-    if all(isinstance(text, str) for text in texts):
+    named = [part.get("text") for part in parts if isinstance(part, Mapping) and part.get("type", "text") == "text"]
+    texts = [text for text in named if isinstance(text, str)]
+    if len(texts) == len(parts):
         return "".join(texts)
     raise SamplesError(f"{what}: content must be text; images and the like are not explained")
 

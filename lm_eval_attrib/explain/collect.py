@@ -37,6 +37,11 @@ class EvaluatedModel(AnsweringHost, Protocol):
     arguments: dict[str, Any]
     settings: Settings
 
+    @property
+    def generated_a_second(self) -> float | None:
+        """Tokens a second, while it generated its answers; None where it generated none."""
+        ...
+
     def weights(self) -> str:
         """What tells its weights from others of the same name."""
         ...
@@ -74,6 +79,7 @@ def explain_tasks(
         profiles=profiles,
         weights=weights,
         examiner=examiner_of(lm, judged, summaries, chosen),
+        generated_a_second=lm.generated_a_second,
     )
     return explain_run(lm, evaluated, lm.settings)
 

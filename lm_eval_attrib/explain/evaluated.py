@@ -25,6 +25,7 @@ class Evaluated:
         profiles: the profiles by which it was judged; None to read those that the settings name.
         weights: what tells the model's weights from others of the same name.
         examiner: looks whether it is the model at all; None where that was not asked for.
+        generated_a_second: tokens a second, while the answers were generated; None where that is not known.
     """
 
     run: Run
@@ -36,3 +37,4 @@ class Evaluated:
     profiles: tuple[TaskProfile, ...] | None = None
     weights: str = ""
     examiner: Examiner | None = None
+    generated_a_second: float | None = None

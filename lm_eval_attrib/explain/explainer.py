@@ -17,6 +17,7 @@ from ..checks.runner import Verification, verify
 from ..contrast import ScoreResponse, as_sequence, find_pair
 from ..contrast.margin import margin_of_terms
 from ..contrast.resources import Benches, Resources
+from ..contrast.strategies import searches
 from ..errors import AttribError
 from ..lrp import Attribution, Engine, GraphRequest, Pair
 from ..prompt.pieces import byte_label, token_labels
@@ -115,6 +116,11 @@ class Explainer:
     def _chance(self, failure: Failure) -> int:
         """The seed of a document's random controls: with one for all, prompts of equal length would draw the same places."""
         return int(digest("controls", self.settings.seed, failure.task, failure.doc_id), 16)
+
+    def searched(self, failures: Sequence[Failure]) -> list[Failure]:
+        """Those whose response may be searched for its first wrong step, which costs more than anything else."""
+        sought = [one for one in failures if one.failure_id not in self._pairs and one.continuations]
+        return [one for one in sought if searches(one, self._benches.of(one.task))]
 
     def forwards_seconds(self, failure: Failure) -> float | None:
         """About how long explaining ``failure`` takes once its pair is known, from a forward pass; None where there is none."""
@@ -228,7 +234,7 @@ class Explainer:
         explanation = Explanation(
             failure=failure,
             status="attributed",
-            reason="; ".join(part for part in (contrast.note, *attribution.notes, without) if part),
+            reason="; ".join(part for part in (*attribution.notes, without) if part),
             contrast=contrast,
             figures=recording.figures(found.pair, attribution, target, other, None if nats is None else nats / contrast.unit),
             tokens=table,

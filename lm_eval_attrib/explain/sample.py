@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from ..records import Failure, digest
+from ..settings import Settings
 
 
 class Key(NamedTuple):
@@ -76,3 +77,22 @@ def spoken(duration: float) -> str:
         count = max(1, round(minutes))
         return f"about {count} minute{'s' if count > 1 else ''}"
     return f"about {minutes / 60:.1f} hours"
+
+
+def step_budget(failures: Sequence[Failure], settings: Settings, tokens_a_second: float | None) -> str:
+    """The budget of strategy ``step`` for these failures, as a sentence.
+
+    Args:
+        tokens_a_second: how fast the evaluation generated, all rows of a batch together; None where that is not known.
+    """
+    count, each = len(failures), settings.step_forwards
+    seconds = float(settings.rollout_seconds * count)
+    about = f"no more than {spoken(seconds)} in all (attrib_rollout_seconds={settings.rollout_seconds} each)"
+    if tokens_a_second:
+        guess = min(each * sum(map(prompt_tokens, failures)) / tokens_a_second, seconds)
+        about = f"{spoken(guess)} at the evaluation's own speed, and {about}"
+    noun = "answer" if count == 1 else "answers"
+    return (
+        f"Up to {count} generated {noun} are searched for the first wrong step: at most {each} forward passes over prompt and "
+        f"response each (attrib_step_forwards), {each * count:,} together: {about}."
+    )

@@ -216,12 +216,15 @@ class Session:
                 self._take(explainer, batch, bar)
 
     def _say_about_how_long(self, explainer: Explainer, chosen: Sequence[Failure]) -> None:
-        """Before anything is explained: a guess from forward passes over the prompt of median length."""
+        """Before anything is explained: a guess from forward passes over the prompt of median length; what pairs may cost."""
         timed = sample.median(chosen)
         took = explainer.forwards_seconds(timed)
         if took is not None:
             about = sample.spoken(sample.seconds(chosen, timed, took))
             self.progress.say(f"Explaining {len(chosen)} takes {about}, by a first guess; searching for pairs may add to it.")
+        searched = explainer.searched(chosen)
+        if searched:
+            self.progress.say(sample.step_budget(searched, self.settings, self.evaluated.generated_a_second))
 
     def _timed(self, explainer: Explainer, chosen: Sequence[Failure], bar: FailureBar) -> list[Failure]:
         """Explain two failures of about median length, the first to warm up, and say how long the rest takes; the rest."""

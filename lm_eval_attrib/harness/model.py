@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import logging
 import os
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -59,6 +60,7 @@ class AttribHFLM(HFLM):  # type: ignore[misc]
         self.reports: dict[str, ExplainReport] = {}
         self._probe: list[tuple[Any, Ids, Ids]] | None = None
         self._prompts, self._responses = Interned(), Interned()
+        self._generated, self._generating = 0, 0.0  # tokens, and the seconds that they took
         preflight(self.settings, int(os.environ.get("RANK", "0")))  # before the weights are loaded
         # Weights made inside of inference mode could never be differentiated through.
         with torch.inference_mode(False), needs_told(str(pretrained)):
@@ -106,10 +108,12 @@ class AttribHFLM(HFLM):  # type: ignore[misc]
 
     def _model_generate(self, context: Any, *args: Any, **kwargs: Any) -> Any:
         mask = kwargs.get("attention_mask")
+        started, width = time.monotonic(), context.shape[1]
         with nullcontext() if self.scored is None else self.scored.timed():
             output = super()._model_generate(context, *args, **kwargs)
+        self._generating += time.monotonic() - started
+        self._generated += output.shape[0] * (output.shape[1] - width)
         if self.scored is not None:
-            width = context.shape[1]
             prompts = context if mask is None else [row[kept.bool()] for row, kept in zip(context, mask, strict=True)]
             self.scored.generate([(p.tolist(), row[width:].tolist()) for p, row in zip(prompts, output, strict=True)])
         return output
@@ -243,6 +247,11 @@ class AttribHFLM(HFLM):  # type: ignore[misc]
             return list(getattr(self, kind)(instances, disable_tqdm=True))
         finally:
             self.scored, self.cache_hook = kept, hook
+
+    @property
+    def generated_a_second(self) -> float | None:
+        """Tokens that the model generated here a second, all rows of a batch together; None where it generated nothing."""
+        return self._generated / self._generating if self._generated and self._generating else None
 
     def explains(self) -> bool:
         """Whether this process explains failures: of several that evaluate the same documents, one does."""

@@ -120,12 +120,11 @@ def test_both_sides_are_drawn_from_only_where_rollouts_are_left() -> None:
     assert plenty.evidence is not None
     assert plenty.evidence.drawn == 8
     assert (plenty.evidence.p_value or 1) < 0.05
-    assert "they differ" in plenty.note
+    assert "the trajectory falls by" in plenty.note
     scarce = FirstWrongStep().find(failure, two_step_bench(budget=Budget(rollouts=len(plenty.evidence.trials))))
     assert isinstance(scarce, Contrast)
     assert scarce.evidence is not None
     assert (scarce.evidence.drawn, scarce.evidence.p_value) == (0, None)
-    assert "no continuations were drawn" in scarce.note
 
 
 def test_what_cannot_be_searched_says_why() -> None:
@@ -143,7 +142,22 @@ def test_what_cannot_be_searched_says_why() -> None:
     assert "form is what the metric rejects" in said(two_step_bench(), right)
 
 
-def test_an_answer_with_no_step_before_it_is_explained_as_an_answer_and_says_so() -> None:
+def test_what_ran_out_of_its_budget_was_not_tried_in_vain() -> None:
+    failure = two_step_failure(spoiled(1)[0])
+    found = FirstWrongStep().find(failure, two_step_bench(budget=Budget(seconds=0.0)))
+    assert isinstance(found, NoPair)
+    assert "alternatives at 1 step where the trajectory falls was tried to its end" in found.reason
+    assert "64 rollouts, 0 seconds" in found.reason
+    assert "none of 0" not in found.reason
+    wrong = FirstWrongStep().find(failure, two_step_bench(judge=lambda *_: False))
+    assert isinstance(wrong, NoPair)
+    assert "turned the answer right" in wrong.reason
+    pair = find_pair(failure, two_step_bench(judge=lambda *_: False))
+    assert isinstance(pair, Contrast)
+    assert f"no earlier step: {wrong.reason}" in pair.note
+
+
+def test_an_answer_with_no_step_before_it_is_explained_as_an_answer_without_a_word() -> None:
     failure = two_step_failure(spoiled(1)[0])
     ids = failure.continuations[0].ids[4:]
     short = replace(
@@ -152,4 +166,4 @@ def test_an_answer_with_no_step_before_it_is_explained_as_an_answer_and_says_so(
     found = find_pair(short, two_step_bench())
     assert isinstance(found, Contrast)
     assert found.strategy == "answer"
-    assert "no earlier step: the response is its answer" in found.note
+    assert "step" not in found.note

@@ -129,6 +129,7 @@ def test_an_explanation_is_whole(model: Any, tokenizer: Any, settings: Settings)
     for one in explained:
         assert one.contrast is not None
         assert ("no graph" in one.reason) == (one.contrast.objective == "sequence") == (one.nodes is None)
+        assert not one.contrast.note or one.contrast.note not in one.reason  # the pair's own note stands with the pair
     found = next(one for one in explained if one.contrast is not None and one.contrast.objective == "logit_diff")
     assert found.contrast is not None
     assert found.tokens is not None

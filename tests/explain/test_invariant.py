@@ -59,6 +59,9 @@ class Explainer:
     def forwards_seconds(self, failure: Failure) -> None:
         return None
 
+    def searched(self, failures: Sequence[Failure]) -> list[Failure]:
+        return []
+
     def stream(self, failures: Sequence[Failure]) -> Iterator[Explanation]:
         for failure in failures:
             self.explained.append(failure.failure_id)

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from itertools import pairwise
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from two_steps import spoiled, two_step_failure, two_step_model
 
-from lm_eval_attrib.explain.sample import Key, draw, length_batches, median, prompt_tokens, seconds, spoken
-from lm_eval_attrib.records import Continuation, Failure
+from lm_eval_attrib.explain.explainer import Explainer
+from lm_eval_attrib.explain.sample import Key, draw, length_batches, median, prompt_tokens, seconds, spoken, step_budget
+from lm_eval_attrib.records import Continuation, Contrast, Failure
+from lm_eval_attrib.settings import Settings
 
 KEYS = [Key(task, doc, "none", f"{task}-{doc}") for task in ("a", "b") for doc in range(50)]
 
@@ -72,3 +77,35 @@ def test_seconds_count_tokens() -> None:
 )
 def test_spoken(duration: float, said: str) -> None:
     assert spoken(duration) == said
+
+
+def test_what_searching_for_steps_may_cost_is_a_sentence() -> None:
+    made = [failure(number, 60, 40) for number in range(3)]
+    settings = Settings(step_forwards=50, rollout_seconds=600)
+    said = step_budget(made, settings, 50.0)
+    assert said == (
+        "Up to 3 generated answers are searched for the first wrong step: at most 50 forward passes over prompt and response "
+        "each (attrib_step_forwards), 150 together: about 5 minutes at the evaluation's own speed, and no more than about "
+        "30 minutes in all (attrib_rollout_seconds=600 each)."
+    )
+    assert "speed" not in step_budget(made, settings, None)
+    assert "under a minute at the evaluation's own speed" in step_budget(made, settings, 1e6)
+    # However slow the model: what the seconds allow is all that is spent.
+    assert "about 30 minutes at the evaluation's own speed" in step_budget(made, settings, 0.001)
+
+
+def test_what_is_searched_are_generated_answers_where_the_budget_and_the_order_allow_it() -> None:
+    model, tokenizer = two_step_model()
+    generated = two_step_failure(spoiled(1)[0])
+    chosen = replace(generated, failure_id="choice", output_type="multiple_choice")
+    empty = replace(generated, failure_id="empty", continuations=())
+
+    def searched(**given: Any) -> list[Failure]:
+        known = given.pop("pairs", None)
+        return Explainer(model, tokenizer, Settings(graph=False, checks=False, **given), pairs=known).searched(
+            [generated, chosen, empty]
+        )
+
+    assert searched() == [generated]
+    assert searched(step_forwards=0) == searched(rollouts=0) == searched(contrast=("answer",)) == []
+    assert searched(pairs={generated.failure_id: Contrast("answer", (1,), 2, 3)}) == []

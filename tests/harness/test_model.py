@@ -115,6 +115,14 @@ def test_one_context_under_two_generation_arguments(tiny: Path) -> None:
         assert len(found.ids) <= one.args[1]["max_gen_toks"]
 
 
+def test_how_fast_it_generated_is_known_once_it_has(tiny: Path) -> None:
+    lm = AttribHFLM(str(tiny), device="cpu", batch_size=2)
+    assert lm.generated_a_second is None
+    lm.respond("generate_until", [("one", {"until": [], "max_gen_toks": 4}), ("two", {"until": [], "max_gen_toks": 4})])
+    assert lm._generated == 8
+    assert (lm.generated_a_second or 0) > 0
+
+
 def test_response_from_elsewhere_is_tokenised_after_its_prompt(tiny: Path) -> None:
     lm = AttribHFLM(str(tiny), device="cpu", attrib_limit=1, attrib_db=str(tiny.parent / "a.duckdb"))
     found, known = lm.generated_continuation("Q: why?\nA:", {"max_gen_toks": 9}, " because")

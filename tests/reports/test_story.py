@@ -169,6 +169,18 @@ def test_the_page_tells_it_and_holds_both_maps(tmp_path: Path) -> None:
     assert '"followed": null' in plain
 
 
+def test_what_is_to_know_of_a_pair_stands_once_on_its_page_and_in_show(tmp_path: Path) -> None:
+    made = explanation(0)
+    assert made.contrast is not None
+    made = replace(made, contrast=replace(made.contrast, note="no earlier step: none of 9 alternatives"))
+    database = stored(tmp_path, made)
+    write_report(database, tmp_path / "site", progress=False)
+    page = (tmp_path / "site" / "failures" / "run-a-planted_choice-00000.html").read_text("utf-8")
+    assert page.count("no earlier step") == 1
+    with Store.open(database) as store:
+        assert failure_text(store, made.failure.failure_id).count("no earlier step") == 1
+
+
 @pytest.mark.parametrize(
     ("segment", "said"),
     [

@@ -35,9 +35,9 @@ def is_answer_alone(text: str, golds: Sequence[str]) -> bool:
 def final_answer(text: str, golds: Sequence[str], question: str) -> Span | None:
     """Where in ``text`` the answer that counts is given, by the first of :data:`SIGNS` that shows it; None: nowhere."""
     for sign in SIGNS:
-        places = [place for place in sign(text, golds) if place[1] > place[0] and not is_repeated(text, place, question)]
-        if places:
-            return places[-1]
+        for place in reversed(list(sign(text, golds))):
+            if place[1] > place[0] and not is_repeated(text, place, question):
+                return place
     return None
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -23,11 +22,14 @@ from ..trial.fisher import fisher_greater
 from ..trial.greedy import Continuer
 from ..trial.judging import ResponseJudge
 from ..workbench import Workbench
+from .allowance import Allowance
 from .trajectory import Announcement, Step, Tracker, announcement
 from .written import Unit, step_ends, written_units
 
 #: A response with fewer units before its answer is the answer, not a chain of thought.
 _CHAIN = 6
+#: Why nothing is searched in such a response. It is plain to see, and no pair says it.
+NO_CHAIN = "the response is its answer: no step stands before it"
 #: A step's fall counts from so many nats and from this share of the whole fall on.
 _LEAST_FALL, _LEAST_SHARE = 1.2, 0.1
 #: Steps tried, places in each, alternatives at a place: the model's own within so many nats of the token it took; then, for a
@@ -35,8 +37,8 @@ _LEAST_FALL, _LEAST_SHARE = 1.2, 0.1
 _STEPS, _PLACES, _ALTERNATIVES, _NEAR, _NUMBERS, _EACH = 3, 2, 2, 7.0, 2, 7
 #: Tokens kept at each place.
 _KEPT = 12
-#: Continuations drawn from each side of a step, fewer than which tell nothing, and the p below which they differ.
-_DRAWN, _FEWEST, _SIGNIFICANT = 8, 4, 0.05
+#: Continuations drawn from each side of a step, fewer than which tell nothing.
+_DRAWN, _FEWEST = 8, 4
 
 
 @dataclass(frozen=True)
@@ -69,29 +71,30 @@ class FirstWrongStep:
         chain = chain_of(failure, bench)
         if isinstance(chain, str):
             return NoPair(self.name, chain)
-        source = chain.response.source
+        source, before = chain.response.source, bench.spent.forwarded
         branches = Branches(Continuer(bench.model, source.prompt_ids, source.ids[: chain.stop], keep=_KEPT, spent=bench.spent))
-        tracker = Tracker(chain.response, chain.said, branches)
+        length = len(source.prompt_ids) + len(source.ids)
+        allowance = Allowance.of(bench.budget.forwards, length, before, branches)
+        tracker = Tracker(chain.response, chain.said, branches, allowance)
         planned = planned_trials(chain, tracker)
+        if len(tracker.all().points) < 2:
+            reason = f"{bench.budget.forwards:g} forward passes allow no trajectory (attrib_step_forwards)"
+            return NoPair(self.name, reason)
         if not planned:
             return NoPair(self.name, "the trajectory falls nowhere before the answer: nothing earlier was found")
+        affordable = allowance.affordable(planned, chain.judge.limit)
         began = bench.spent.seconds
-        tried, found = self._try(chain, planned, branches)
+        tried, found = self._try(chain, affordable, branches)
         took = bench.spent.seconds - began
         if found is None:
-            steps = len({step.first for step, _ in planned})
-            return NoPair(
-                self.name,
-                f"nothing earlier was found: none of {len(tried)} alternatives at {steps} steps where the trajectory falls "
-                "turned the answer right",
-            )
+            return NoPair(self.name, _tried_in_vain(planned, tried, chain))
         step, winner = found
         index = winner.place + shared_length(winner.ids, chain.ids[winner.place :])
         evidence = StepEvidence(cue=chain.said.text, points=tracker.all().points, fall=step.fall, trials=tuple(tried))
-        evidence = self._drawn(chain, winner, index, branches, evidence, took)
-        evidence = replace(evidence, forwards=branches.spent.forwarded / len(branches.read.ids))
+        evidence = self._drawn(chain, winner, index, allowance, evidence, took)
+        evidence = replace(evidence, forwards=(bench.spent.forwarded - before) / length)
         contrast = winner.ids[index - winner.place]
-        pair = chain.response.pair(self.name, index, contrast, note=_told(chain, step, evidence))
+        pair = chain.response.pair(self.name, index, contrast, note=_told(chain, step))
         return replace(pair, evidence=evidence, proved=True)
 
     def _try(
@@ -118,19 +121,20 @@ class FirstWrongStep:
         return tried, found
 
     def _drawn(
-        self, chain: Chain, winner: TriedAlternative, index: int, branches: Branches, evidence: StepEvidence, took: float
+        self, chain: Chain, winner: TriedAlternative, index: int, allowance: Allowance, evidence: StepEvidence, took: float
     ) -> StepEvidence:
-        """The evidence with continuations drawn from both sides, where rollouts and seconds are left for them.
+        """The evidence with continuations drawn from both sides, where rollouts, forward passes and seconds are left for them.
 
         ``took``: the seconds that trying the alternatives took.
         """
-        budget, spent = chain.bench.budget, branches.spent
-        each = min(_DRAWN, (budget.rollouts - spent.rollouts) // 2)
+        branches = allowance.branches
+        budget, spent, ids = chain.bench.budget, branches.spent, chain.ids
+        sides = (Branch(winner.place, winner.ids), Branch(winner.place, tuple(ids[winner.place : index + 1])))
+        both = sum(allowance.of_row(side, chain.judge.limit) for side in sides)
+        each = min(_DRAWN, (budget.rollouts - spent.rollouts) // 2, int(allowance.left // both))
         # Rows of a batch cost about the same together as one; what trying the alternatives took is what drawing will take.
         if each < _FEWEST or spent.seconds + 2 * took > budget.seconds:
             return evidence
-        ids = chain.ids
-        sides = (Branch(winner.place, winner.ids), Branch(winner.place, tuple(ids[winner.place : index + 1])))
         chance = torch.Generator().manual_seed(chain.bench.random(chain.failure).getrandbits(32))
         rows = branches.go_on(
             [side for side in sides for _ in range(each)],
@@ -154,8 +158,9 @@ def chain_of(failure: Failure, bench: Workbench) -> Chain | str:
         return "there is no generated response"
     if bench.model is None:
         return "trying other steps needs the model"
-    if bench.budget.rollouts < 1:
-        return "no rollouts are allowed (attrib_rollouts=0)"
+    if bench.budget.rollouts < 1 or bench.budget.forwards < 1:
+        name = "attrib_rollouts" if bench.budget.rollouts < 1 else "attrib_step_forwards"
+        return f"no continuations are allowed ({name}=0)"
     golds = gold_answers(failure, bench)
     if not golds:
         return "the task gives no gold answer"
@@ -172,7 +177,7 @@ def chain_of(failure: Failure, bench: Workbench) -> Chain | str:
     stop = response.token_at(start)
     units = written_units(response, stop)
     if len(units) < _CHAIN:
-        return "the response is its answer: no step stands before it"
+        return NO_CHAIN
     gold = nearest_form(golds, given)
     said = announcement(response, start, end, gold, bench)
     judge = ResponseJudge.of(failure, bench)
@@ -271,19 +276,18 @@ def _texts(chain: Chain, branch: Branch) -> tuple[str, str]:
     return added(before, branch.ids, chain.bench.tokenizer), added(before, stood, chain.bench.tokenizer)
 
 
-def _told(chain: Chain, step: Step, evidence: StepEvidence) -> str:
+def _told(chain: Chain, step: Step) -> str:
+    """Where it went wrong; what speaks for it is the evidence."""
     text = "".join(chain.response.tokens.piece(i) for i in range(step.first, step.stop)).strip()
-    turned = sum(one.right for one in evidence.trials)
-    parts = [
-        f"the trajectory falls by {step.fall:.1f} nats at {text!r}",
-        f"{turned} of {len(evidence.trials)} alternatives turned the answer right",
-    ]
-    if evidence.p_value is not None and not math.isnan(evidence.p_value):
-        differ = "differ" if evidence.p_value < _SIGNIFICANT else "do not differ for certain"
-        parts.append(
-            f"of {evidence.drawn} drawn continuations {evidence.right_with} are right with the alternative, "
-            f"{evidence.right_without} without: they {differ} (p = {evidence.p_value:.3f})"
-        )
-    else:
-        parts.append("no continuations were drawn: the budget did not allow it")
-    return "; ".join(parts)
+    return f"the trajectory falls by {step.fall:.1f} nats at {text!r}"
+
+
+def _tried_in_vain(planned: Sequence[tuple[Step, Branch]], tried: Sequence[TriedAlternative], chain: Chain) -> str:
+    steps = len({step.first for step, _ in planned})
+    where = f"at {steps} step{'s' if steps > 1 else ''} where the trajectory falls"
+    if not tried:
+        budget = chain.bench.budget
+        allowed = f"{budget.rollouts} rollouts, {budget.seconds:g} seconds, {budget.forwards:g} forward passes"
+        return f"none of {len(planned)} alternatives {where} was tried to its end within the failure's budget ({allowed})"
+    of = f"{len(tried)} alternatives" if len(tried) == len(planned) else f"{len(tried)} of {len(planned)} alternatives tried"
+    return f"nothing earlier was found: none of {of} {where} turned the answer right"

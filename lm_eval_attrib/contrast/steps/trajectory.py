@@ -19,6 +19,7 @@ from ..response.read import Response
 from ..response.retokenise import continue_with
 from ..trial.branches import Branch, Branches
 from ..workbench import Workbench
+from .allowance import Allowance
 from .written import Unit
 
 #: What announces an answer where neither the task's profile nor its markers do.
@@ -27,6 +28,10 @@ GENERIC_CUE = "Therefore, the final answer is"
 _GAPS = ("\n\n", "\n", " ", "")
 #: Most prefixes that are looked at: ends of steps, and places within one step.
 _COARSE, _FINE = 32, 16
+#: As many places as anyone could want.
+_ANY = 1 << 30
+#: Stretches of a long response, of whose steps not every end is among those, that are looked at step by step.
+_STRETCHES = 3
 #: The model wavered where the token it took was at most e times as likely as its best rival (nats).
 _WAVERED = 1.0
 
@@ -104,10 +109,13 @@ class Trajectory:
 
 
 class Tracker:
-    """Follows V through one response: at the ends of its steps, and within a step at what it writes."""
+    """Follows V through one response: at the ends of its steps, and within a step at what it writes.
 
-    def __init__(self, response: Response, said: Announcement, branches: Branches) -> None:
-        self.response, self.said, self.branches = response, said, branches
+    ``allowance`` says how many places can be scored; None: as many as there are to be looked at.
+    """
+
+    def __init__(self, response: Response, said: Announcement, branches: Branches, allowance: Allowance | None = None) -> None:
+        self.response, self.said, self.branches, self.allowance = response, said, branches, allowance
         self._known: dict[int, float] = {}
 
     def at(self, places: Sequence[int]) -> Trajectory:
@@ -122,18 +130,36 @@ class Tracker:
         return self._trajectory(sorted(self._known))
 
     def steps(self, ends: Sequence[int]) -> list[Step]:
-        """The response's steps with their falls, in order."""
-        return self.at([0, *_spread(ends, _COARSE)]).falls()
+        """The response's steps with their falls, in order; of a long one those stretches step by step where V falls most."""
+        # Half of what can be afforded is kept for what is written within steps.
+        most = min(_COARSE, self._affordable() // 2 - 1)
+        if most < 1:
+            return []
+        coarse = [0, *_spread(ends, most)]
+        found = self.at(coarse).falls()
+        if len(coarse) > len(ends):
+            return found
+        stretches = sorted(found, key=lambda one: -one.fall)[:_STRETCHES]
+        most = min(_FINE, self._affordable() // (2 * _STRETCHES))
+        inner = [end for one in stretches for end in _spread([end for end in ends if one.first < end < one.stop], most)]
+        return self.at([*coarse, *inner]).falls()
 
     def within(self, step: Step, units: Sequence[Unit], later: float) -> list[Step]:
         """The units at which V falls inside a step, the greatest fall first; ``later``: the best V after the step."""
         inner = [unit.stop for unit in units if step.first < unit.stop < step.stop and self._is_candidate(unit)]
-        found = self.at([step.first, *_spread(inner, _FINE), step.stop]).falls(later)
+        found = self.at([step.first, *_spread(inner, min(_FINE, self._affordable() - 1)), step.stop]).falls(later)
         return sorted((one for one in found if one.fall > 0), key=lambda one: -one.fall)
 
     def best_after(self, step: Step, ends: Sequence[int]) -> float:
         """The best V at the end of any later step."""
         return max((self._known[end] for end in ends if end > step.stop and end in self._known), default=-math.inf)
+
+    def _affordable(self) -> int:
+        """How many more places can be scored."""
+        if self.allowance is None:
+            return _ANY
+        scored = len(self.said.cue) + max(len(self.said.gold), len(self.said.given))
+        return self.allowance.places(scored, answers=2)
 
     def _is_candidate(self, unit: Unit) -> bool:
         """A number, a name, an operator or an end; any other word where the model wavered."""
@@ -152,7 +178,9 @@ class Tracker:
 
 
 def _spread(places: Sequence[int], most: int) -> list[int]:
-    """At most so many of ``places``, evenly, with the first and the last."""
+    """At most so many of ``places``, evenly, with the first and the last; the last alone where but one is wanted."""
     if len(places) <= most:
         return list(places)
+    if most < 2:
+        return list(places[-1:]) if most == 1 else []
     return [places[round(i * (len(places) - 1) / (most - 1))] for i in range(most)]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import count
 from typing import Any
 
 import torch
@@ -18,6 +19,8 @@ from .greedy import Continuer, Stopped
 
 #: Tokens of all rows together, cached and new, that are held at once.
 _HELD = 16_384
+#: Steps after which it is looked whether a batch ends in time, and tokens that a row takes to say its answer.
+_LOOKED, _ANSWER = 8, 16
 
 
 #: What configurations call the window that a layer sees.
@@ -116,7 +119,8 @@ class Branches:
             limit: ids that a whole response may have.
             ends: ids that end a row, kept as its last.
             stopped: for a branch, says of a row's ids whether a stop sequence was written.
-            seconds: rows are left as they are once this long has passed since the response was read.
+            seconds: rows are left as they are once this long has passed since the response was read. Where not all of a batch
+                will have ended by then, the last ones are given up early, so that the first are known.
         """
         size = max(1, _HELD // (len(self.read.ids) + limit))
         found: list[list[int] | None] = []
@@ -143,14 +147,22 @@ class Branches:
 
         rows = _Rows(self, branches)
         alive = list(range(len(branches)))
+        began = self.spent.seconds
         logits = rows.feed([branch.ids for branch in branches])
-        while True:
-            going = [place for place, row in enumerate(alive) if goes_on(row)]
-            if not going:
-                return list(said)
+        given_up: set[int] = set()
+        for step in count(1):
+            going = [place for place, row in enumerate(alive) if row not in given_up and goes_on(row)]
             if self.spent.seconds > seconds:
-                unfinished = {alive[place] for place in going}
-                return [None if row in unfinished else ids for row, ids in enumerate(said)]
+                given_up |= {alive[place] for place in going}
+                going = []
+            elif step % _LOOKED == 0 and chance is None:
+                rest = max((self._expected(branches[alive[place]]) - len(said[alive[place]]) for place in going), default=0)
+                took = (self.spent.seconds - began) / step
+                kept = _fitting(len(going), rest * took, seconds - self.spent.seconds)
+                given_up |= {alive[place] for place in going[kept:]}
+                going = going[:kept]
+            if not going:
+                break
             if len(going) < len(alive) and self.read.cuttable:
                 logits = logits[going]
                 rows.keep(going)
@@ -161,6 +173,16 @@ class Branches:
                 said[alive[place]].append(taken[place])
             self.spent.tokens += len(going)
             logits = rows.feed([(token,) for token in taken])
+        return [None if row in given_up else ids for row, ids in enumerate(said)]
+
+    def _expected(self, branch: Branch) -> int:
+        """How long a row gets, about: as long as the response that was read goes on from its place."""
+        return len(self.read.ids) - self.read.start - branch.place + _ANSWER
+
+
+def _fitting(rows: int, needed: float, left: float) -> int:
+    """How many of ``rows`` end within the seconds that are left, if they need so many together; one at least."""
+    return rows if needed <= left else max(int(rows * max(left, 0.0) / needed), min(rows, 1))
 
 
 def _taken(logits: Tensor, chance: torch.Generator | None) -> list[int]:

@@ -140,6 +140,7 @@ class Continuer:
             for begin in range(0, length, _CHUNK):
                 chunk = torch.tensor([self.ids[begin : min(begin + _CHUNK, length)]] * rows, device=self.device)
                 self.forward(chunk, fresh, 1)
+                self.spent.forwarded += chunk.numel()
             return fresh
         fork = DynamicCache()
         for index, layer in enumerate(self._cache.layers):

@@ -17,8 +17,8 @@ from .greedy import Stopped
 
 #: Ids in which a stop sequence may have begun.
 _RECENT = 8
-#: How much longer than the failed response a new one may get: a response that runs on is not worth its tokens.
-_LONGER, _SPARE = 2, 32
+#: How much longer than the failed response a new one may get, in all and by so many tokens: one that runs on is not worth them.
+_LONGER, _SPARE, _MORE = 2, 32, 512
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class ResponseJudge:
         """The judge of ``failure``, with the generation arguments of its evaluation as far as they are known."""
         until, most = generation_limits(failure)
         source = failure.continuations[0]
-        limit = min(most, _LONGER * len(source.ids) + _SPARE)
+        limit = min(most, _LONGER * len(source.ids) + _SPARE, len(source.ids) + _MORE)
         room = getattr(getattr(bench.model, "config", None), "max_position_embeddings", None)
         if isinstance(room, int):
             limit = max(min(limit, room - len(source.prompt_ids)), 1)
@@ -64,8 +64,8 @@ class ResponseJudge:
 
     def after(self, before: Sequence[int]) -> Stopped:
         """Whether new ids after those of ``before`` write a stop sequence, which may have begun in them."""
-        recent = tuple(before[-_RECENT:])
-        return lambda new: self.stopped((*recent, *new))
+        recent, newest = tuple(before[-_RECENT:]), max(map(len, self.until), default=0) + _RECENT
+        return lambda new: self.stopped((*recent, *new[-newest:]))
 
     def right(self, ids: Sequence[int]) -> bool | None:
         """Whether the response made of ``ids`` is right; None where nobody can say."""
