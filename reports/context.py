@@ -1,4 +1,4 @@
-"""What the templates may see: one frozen dataclass a page, and the parts that pages share. Failures: ``failure_context``.
+"""What the templates may see: one frozen dataclass a page, and the parts that pages share. Failures: ``failure.context``.
 
 A template gets the fields of its page's dataclass as its variables and nothing else. Numbers arrive as the text that is shown
 (a field that is sorted or drawn carries the number beside it); texts that a model or a data set wrote arrive with hidden

@@ -14,8 +14,8 @@ from ..store.database import Store
 from ..store.load import find_run
 from ..store.reader import Row
 from .context import IndexPage, Page, TaskPage
-from .failure import failure_page
-from .failure_context import FailurePage
+from .failure.context import FailurePage
+from .failure.page import failure_page
 from .folder import Folder
 from .overview import index_page, task_page
 from .read import Reader

@@ -9,7 +9,7 @@ from ..store.clean_text import visible
 from ..store.reader import Columns, Row
 from ..terms import ARTEFACTS
 from .context import ChargeRow, LedgerCard, LedgerLine, Link
-from .failure_context import TriedChange
+from .failure.context import TriedChange
 from .site import Site
 from .text import plural
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..reports.failure_context import PlaceRow, StoryPart, StoryView
-from ..reports.story import story_of
+from ..reports.failure.context import PlaceRow, StoryPart, StoryView
+from ..reports.failure.story import story_of
 from ..store.clean_text import one_line
 from ..store.database import Store
 from ..store.reader import Row

@@ -18,7 +18,6 @@ from ..contrast import ScoreResponse, as_sequence, find_pair
 from ..contrast.margin import margin_of_terms
 from ..contrast.resources import Benches, Resources
 from ..contrast.strategies import searches
-from ..errors import AttribError
 from ..lrp import Attribution, Engine, GraphRequest, Pair
 from ..prompt.pieces import byte_label, token_labels
 from ..prompt.profiles import TaskProfile
@@ -161,7 +160,7 @@ class Explainer:
             contrast = self._under_objective(failure, contrast)
             return _Found(failure, contrast, recording.pair_of(contrast), {"pair": time.perf_counter() - started})
         except (Exception, SystemExit) as error:
-            return _failed(failure, error, time.perf_counter() - started)
+            return recording.failed(failure, error, time.perf_counter() - started)
 
     def _under_objective(self, failure: Failure, contrast: Contrast) -> Contrast:
         """The pair under the objective asked for. A fall-back to ``sequence`` that a strategy took stands."""
@@ -189,7 +188,7 @@ class Explainer:
         except Exception as error:
             spent = time.perf_counter() - started
             if len(found) == 1:
-                yield _failed(found[0].failure, error, found[0].seconds + spent, found[0].contrast)
+                yield recording.failed(found[0].failure, error, found[0].seconds + spent, found[0].contrast)
                 return
             logger.debug("a batch of %d failed (%s); one by one", len(found), error)
             for one in found:
@@ -204,7 +203,7 @@ class Explainer:
         try:
             explanation = self._explanation(found, attribution, rival)
         except Exception as error:
-            return _failed(found.failure, error, found.seconds + time.perf_counter() - started, found.contrast)
+            return recording.failed(found.failure, error, found.seconds + time.perf_counter() - started, found.contrast)
         return replace(
             explanation,
             seconds=found.seconds + time.perf_counter() - started,
@@ -262,7 +261,7 @@ class Explainer:
             )
         except Exception as error:
             logger.debug("a chain could not be followed", exc_info=True)
-            reason = f"the model's own output was not followed ({_told(error)})"
+            reason = f"the model's own output was not followed ({recording.told(error)})"
             return replace(explanation, reason="; ".join(part for part in (explanation.reason, reason) if part))
         if not followed.hops or followed.relevance is None:
             return explanation
@@ -332,7 +331,7 @@ class Explainer:
         except Exception as error:
             # The attribution is sound without its checks: it is kept, and says that it was not checked.
             logger.debug("checks failed", exc_info=True)
-            return replace(explanation, label_reason=f"Undecided: the checks failed ({_told(error)}).")
+            return replace(explanation, label_reason=f"Undecided: the checks failed ({recording.told(error)}).")
         return replace(
             explanation,
             checks=verified.checks,
@@ -342,14 +341,3 @@ class Explainer:
             trust=verified.trust,
             stages={"checks": time.perf_counter() - started},
         )
-
-
-def _failed(failure: Failure, error: BaseException, seconds: float, contrast: Contrast | None = None) -> Explanation:
-    logger.debug("failure %s could not be explained", failure.failure_id, exc_info=error)
-    return Explanation(failure, "error", reason=_told(error), contrast=contrast, seconds=seconds)
-
-
-def _told(error: BaseException) -> str:
-    """An expected error speaks for itself; of others the kind matters too."""
-    text = str(error).strip().split("\n")[0]
-    return text if isinstance(error, AttribError) else f"{type(error).__name__}: {text}"

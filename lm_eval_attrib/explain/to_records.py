@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 from typing import TypedDict
 
 import torch
 
+from ..errors import AttribError
 from ..lrp import Attribution, Graph, Pair, Term, Units
 from ..records import (
     BlockFigures,
     Column,
     Contrast,
     EdgeTable,
+    Explanation,
+    Failure,
     MarginTerm,
     NodeTable,
     PairFigures,
@@ -21,6 +25,8 @@ from ..records import (
     TokenTable,
     UnitTable,
 )
+
+logger = logging.getLogger(__name__)
 
 #: A pair is clean above this logit difference (nats); method.md, section 1.
 CLEAN_ABOVE = 1.0
@@ -168,3 +174,15 @@ def unit_table(blocks: Sequence[Units], kept: Collection[tuple[int, int]]) -> Un
 def _floats(values: torch.Tensor) -> Column:
     column: Column = values.to(torch.float32).numpy()
     return column
+
+
+def failed(failure: Failure, error: BaseException, seconds: float, contrast: Contrast | None = None) -> Explanation:
+    """What is stored of a failure that could not be explained."""
+    logger.debug("failure %s could not be explained", failure.failure_id, exc_info=error)
+    return Explanation(failure, "error", reason=told(error), contrast=contrast, seconds=seconds)
+
+
+def told(error: BaseException) -> str:
+    """An expected error speaks for itself; of others the kind matters too."""
+    text = str(error).strip().split("\n")[0]
+    return text if isinstance(error, AttribError) else f"{type(error).__name__}: {text}"

@@ -8,7 +8,8 @@ from dataclasses import fields, is_dataclass
 import jinja2
 import pytest
 from jinja2 import meta
-from lm_eval_attrib.reports import charts, context, failure_context
+from lm_eval_attrib.reports import charts, context
+from lm_eval_attrib.reports.failure import context as failure_context
 from lm_eval_attrib.reports.html import TEMPLATES, environment
 
 

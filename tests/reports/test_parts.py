@@ -14,8 +14,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from lm_eval_attrib.reports.charts import counted, diverging, number_line, stack
-from lm_eval_attrib.reports.flow import EDGES, graph_view, kept_shares, strongest_path
-from lm_eval_attrib.reports.heat import bfloat16, heat_map, layer_strip, ranked, rounded, segment_bars, strongest, style
+from lm_eval_attrib.reports.failure.flow import EDGES, graph_view, kept_shares, strongest_path
+from lm_eval_attrib.reports.failure.heat import bfloat16, heat_map, layer_strip, ranked, rounded, segment_bars, strongest, style
 from lm_eval_attrib.reports.overview import label_style, literal, unclean_reason
 from lm_eval_attrib.reports.text import (
     figure,

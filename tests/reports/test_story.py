@@ -9,10 +9,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from lm_eval_attrib.reports.failure_context import StoryView
+from lm_eval_attrib.reports.failure.context import StoryView
+from lm_eval_attrib.reports.failure.story import place_name, story_of
 from lm_eval_attrib.reports.html import write_report
 from lm_eval_attrib.reports.read import Reader
-from lm_eval_attrib.reports.story import place_name, story_of
 from report_records import explanation, run, summary, told
 
 from lm_eval_attrib.commands.show import failure_text

@@ -7,20 +7,20 @@ import shlex
 from collections.abc import Sequence
 from typing import Any
 
-from ..store.clean_text import one_line, visible
-from ..store.reader import Columns, Row
-from ..terms import ADVICE, LABELS, check_order, check_term, gap_meaning, pattern_meaning
-from .charts import number_line
-from .context import Fact, Link
-from .failure_context import Candidate, CheckRow, DecisionView, FailurePage, LabelView, RankedToken, Trusted
+from ...store.clean_text import one_line, visible
+from ...store.reader import Columns, Row
+from ...terms import ADVICE, LABELS, check_order, check_term, gap_meaning, pattern_meaning
+from ..charts import number_line
+from ..context import Fact, Link
+from ..ledger import tried_changes
+from ..overview import label_of, label_style, literal
+from ..read import Detail
+from ..site import Site
+from ..text import figure, percent, plural, pretty_json, signed, times_as_probable, token_name
+from .context import Candidate, CheckRow, DecisionView, FailurePage, LabelView, RankedToken, Trusted
 from .flow import graph_view
 from .heat import heat_map, layer_strip, ranked, segment_bars, strongest
-from .ledger import tried_changes
-from .overview import label_of, label_style, literal
-from .read import Detail
-from .site import Site
 from .story import story_of
-from .text import figure, percent, plural, pretty_json, signed, times_as_probable, token_name
 
 
 def failure_page(site: Site, detail: Detail, before: Row | None, after: Row | None) -> FailurePage:

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from .charts import BarRow, Curve, Line
-from .context import Fact, Link, Page
+from ..charts import BarRow, Curve, Line
+from ..context import Fact, Link, Page
 
 
 @dataclass(frozen=True)

@@ -10,12 +10,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ..store.clean_text import one_line, visible
-from ..store.reader import Columns, Row
-from .charts import curve, diverging
-from .context import Link
-from .failure_context import PlaceRow, StoryPart, StoryView, StoryWord, TrialRow
-from .text import figure, percent, plural, signed, token_name
+from ...store.clean_text import one_line, visible
+from ...store.reader import Columns, Row
+from ..charts import curve, diverging
+from ..context import Link
+from ..text import figure, percent, plural, signed, token_name
+from .context import PlaceRow, StoryPart, StoryView, StoryWord, TrialRow
 
 #: Words named of what something was written from, and characters of a line shown before and after a token, and of a text.
 _WORDS, _BEFORE, _AFTER, _TEXT = 4, 48, 24, 160

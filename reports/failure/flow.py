@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from ..store.reader import Columns
-from .failure_context import BlockRow, GraphView, PathStep
+from ...store.reader import Columns
+from ..text import figure, percent, plural, signed, token_name
+from .context import BlockRow, GraphView, PathStep
 from .heat import rounded
-from .text import figure, percent, plural, signed, token_name
 
 #: More edges than this are not drawn; the page says so. All of them are in the database.
 EDGES = 8_000

@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..store.clean_text import visible
-from ..store.reader import Columns
-from .charts import BarRow, diverging
-from .context import Link
-from .failure_context import HeatMap, HeatRun, HeatToken, LayerStrip, RankedToken
-from .text import figure, inline_token, plural, signed, token_name
+from ...store.clean_text import visible
+from ...store.reader import Columns
+from ..charts import BarRow, diverging
+from ..context import Link
+from ..text import figure, inline_token, plural, signed, token_name
+from .context import HeatMap, HeatRun, HeatToken, LayerStrip, RankedToken
 
 #: Rows in each table of strongest tokens.
 RANKED = 10

@@ -1,0 +1,1 @@
+"""The page of one failure: its context, the coloured text, the graph, the story of its answer."""
