@@ -261,7 +261,7 @@ class Explainer:
             )
         except Exception as error:
             logger.debug("a chain could not be followed", exc_info=True)
-            reason = f"the model's own output was not followed ({recording.told(error)})"
+            reason = f"the model's own output was not followed ({recording.in_words(error)})"
             return replace(explanation, reason="; ".join(part for part in (explanation.reason, reason) if part))
         if not followed.hops or followed.relevance is None:
             return explanation
@@ -331,7 +331,7 @@ class Explainer:
         except Exception as error:
             # The attribution is sound without its checks: it is kept, and says that it was not checked.
             logger.debug("checks failed", exc_info=True)
-            return replace(explanation, label_reason=f"Undecided: the checks failed ({recording.told(error)}).")
+            return replace(explanation, label_reason=f"Undecided: the checks failed ({recording.in_words(error)}).")
         return replace(
             explanation,
             checks=verified.checks,

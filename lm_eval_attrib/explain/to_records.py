@@ -179,10 +179,10 @@ def _floats(values: torch.Tensor) -> Column:
 def failed(failure: Failure, error: BaseException, seconds: float, contrast: Contrast | None = None) -> Explanation:
     """What is stored of a failure that could not be explained."""
     logger.debug("failure %s could not be explained", failure.failure_id, exc_info=error)
-    return Explanation(failure, "error", reason=told(error), contrast=contrast, seconds=seconds)
+    return Explanation(failure, "error", reason=in_words(error), contrast=contrast, seconds=seconds)
 
 
-def told(error: BaseException) -> str:
+def in_words(error: BaseException) -> str:
     """An expected error speaks for itself; of others the kind matters too."""
     text = str(error).strip().split("\n")[0]
     return text if isinstance(error, AttribError) else f"{type(error).__name__}: {text}"
