@@ -125,7 +125,9 @@ class AttentionSites(TorchFunctionMode):
         enable_gqa: bool = False,
     ) -> Tensor:
         block = self._block(query)
-        first = self.where.meet("attention", self._heads(query, key))
+        # Keys that are no tokens (several of them, compressed) are no head's that the graph knows.
+        own = key.shape[-2] == self.start + query.shape[-2]
+        first = self.where.meet("attention", query.shape[1], query.shape[-2] if own else 0)
         width = value.shape[-1]
         if self.scores and is_causal and attn_mask is None and query.shape[-2] == key.shape[-2]:
             scale = query.shape[-1] ** -0.5 if scale is None else scale
@@ -158,18 +160,14 @@ class AttentionSites(TorchFunctionMode):
     def _softmax(self, func: Callable[..., Tensor], scores: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         queries, keys = scores.shape[-2:]
         # One key more than queries: a learned sink, to which no token position belongs.
-        if scores.dim() != 4 or scores.shape[0] != len(self.variants) or keys - queries - self.start not in (0, 1):
+        tokens = queries == self.where.columns and keys - queries - self.start in (0, 1)
+        if scores.dim() != 4 or scores.shape[0] != len(self.variants) or not tokens:
             return func(scores, *args, **kwargs)
         block = self._block(scores)
-        first = self.where.meet("attention", scores.shape[1])
+        first = self.where.meet("attention", scores.shape[1], queries)
         changed = scores + self._bias(queries, keys, scores) if self.scores else scores
         # A zero row of weights is a zero output of the head, wherever the product with the values is taken.
         return without_heads(func(changed, *args, **kwargs), self.variants, block, first, self.start)
-
-    def _heads(self, query: Tensor, key: Tensor) -> int:
-        """Heads of a fused call; none are counted where queries or keys are no tokens (several of them, compressed)."""
-        own = query.shape[-2] == self.where.columns and key.shape[-2] == self.start + self.where.columns
-        return query.shape[1] if own else 0
 
     def _block(self, operand: Tensor) -> int:
         require_rows(operand, self.variants)

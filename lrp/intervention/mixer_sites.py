@@ -101,7 +101,7 @@ class MixerSites:
                 if self._raises(block):
                     output = self._raised(kind, run, given, output, block)
             by_head = kind.by_head(output)
-            first = self.where.meet("mixer", by_head.shape[1])
+            first = self.where.meet("mixer", by_head.shape[1], by_head.shape[2])
             return kind.from_heads(without_heads(by_head, self.variants, block, first, self.start))
 
         return act

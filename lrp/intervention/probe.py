@@ -169,7 +169,9 @@ class Probe:
         """[variants, keep, vocabulary] logits at the last ``keep`` positions of ``text``, run from ``start`` on."""
         start = min(start, len(text) - keep, len(text) - self._prefix.least)
         ids = torch.tensor(list(text[start:]), device=self._decoder.device).expand(len(variants), -1)
-        options: dict[str, Any] = {"logits_to_keep": keep} if self._keeps_logits else {}
+        changed_inside = any(variant.masked or variant.shifted or variant.heads for variant in variants)
+        keeps = self._keeps_logits and (not changed_inside or self.mixers.keeps)
+        options: dict[str, Any] = {"logits_to_keep": keep} if keeps else {}
         options |= self._prefix.arguments(start, len(variants)) if start else {"use_cache": False}
         changed = intervene(
             self.model,

@@ -22,6 +22,7 @@ class Whereabouts:
     Attributes:
         block: index of the block that runs; None outside of blocks, and within an operation that is a site itself.
         columns: tokens that the block is run on.
+        fewest: tokens that some block was run on.
         met: by block, what was met in it.
         heads: by block, heads met so far; a block's mixers count on from each other, in the order in which they run.
     """
@@ -29,6 +30,7 @@ class Whereabouts:
     def __init__(self) -> None:
         self.block: int | None = None
         self.columns = 0
+        self.fewest: int | None = None
         self.met: dict[int, set[Kind]] = {}
         self.heads: dict[int, int] = {}
 
@@ -37,6 +39,7 @@ class Whereabouts:
 
         def hook(module: nn.Module, args: Any, kwargs: Any) -> None:
             self.block, self.columns = index, BlockCall.of(args, kwargs).hidden.shape[1]
+            self.fewest = self.columns if self.fewest is None else min(self.fewest, self.columns)
             self.heads[index] = 0
 
         return hook
@@ -45,10 +48,15 @@ class Whereabouts:
         """A forward hook of every block."""
         self.block = None
 
-    def meet(self, kind: Kind, heads: int = 0) -> int:
-        """Notes a mixer of the block that runs; returns the number of the first of its heads."""
+    def meet(self, kind: Kind, heads: int = 0, columns: int = 0) -> int | None:
+        """Notes a mixer of the block that runs; returns the number of the first of its heads.
+
+        Where its output's ``columns`` are not the tokens (several of them, compressed) its heads are not counted: None.
+        """
         assert self.block is not None
         self.met.setdefault(self.block, set()).add(kind)
+        if columns != self.columns:
+            return None
         first = self.heads[self.block]
         self.heads[self.block] += heads
         return first
@@ -69,14 +77,16 @@ def require_rows(batch: Tensor, variants: Sequence[Variant]) -> None:
         raise ArgumentError(f"a batch of {batch.shape[0]} rows was run under {len(variants)} variants")
 
 
-def without_heads(output: Tensor, variants: Sequence[Variant], block: int, first: int, start: int) -> Tensor:
+def without_heads(output: Tensor, variants: Sequence[Variant], block: int, first: int | None, start: int) -> Tensor:
     """``output`` [variants, heads, n, …] of one mixer with the rows of ablated heads set to zero.
 
     Args:
         block: where it runs.
-        first: number of its first head within the block.
+        first: number of its first head within the block; None for one whose heads are not counted.
         start: position of its first column.
     """
+    if first is None:
+        return output
     ours = [
         (row, head - first, position)
         for row, variant in enumerate(variants)

@@ -16,6 +16,7 @@ from lm_eval_attrib.lrp.intervention.variant import Variant
 from lm_eval_attrib.lrp.intervention.whereabouts import Whereabouts
 from lm_eval_attrib.lrp.mixers.known import FUNCTIONS, mixing_sites
 from lm_eval_attrib.lrp.pair import Pair
+from tiny_decoders import build
 from torch import Tensor
 from torch.nn import functional as F
 from transformers import PreTrainedModel
@@ -287,3 +288,38 @@ def test_ablated_head_of_a_state_space_equals_zeros_before_its_norm(name: str) -
 def test_convolutions_have_no_heads() -> None:
     with pytest.raises(ModelError, match=r"no attention that can be changed was met in blocks \[0\]"):
         Probe(HYBRIDS["lfm2"].build(), PAIR)([Variant(heads=((0, 0, LAST),))])
+
+
+# --- models that do something of their own -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("model_type", "name", "hides"),
+    [
+        ("gemma4", "Gemma4ForConditionalGeneration", True),  # its last blocks run on the last token alone where they may
+        (
+            "glm5_next",
+            "Glm5NextForConditionalGeneration",
+            False,
+        ),  # an indexer, whose choice a hidden word changes at some places
+        ("deepseek_v4", "DeepseekV4ForCausalLM", False),  # keys of several tokens in one
+        ("granite_swa", "GraniteSWAForCausalLM", False),  # a gate made of all scores once more
+    ],
+)
+def test_what_cannot_be_hidden_is_refused_and_heads_are_the_tokens_own(model_type: str, name: str, hides: bool) -> None:
+    model = build(model_type, name)
+    probe = Probe(model, PAIR)
+    assert probe.mixers.hides is hides
+    heads = [(block, count - 1) for block, count in enumerate(probe.mixers.heads) if count]
+    variants = [Variant(), Variant(shifted=(2,), shift=2.0), *(Variant(heads=((*head, LAST),)) for head in heads)]
+    found = probe(variants)
+    torch.testing.assert_close(found[0], delta(model), rtol=0, atol=1e-12)
+    assert (found[1:] - found[0]).abs().min() > 1e-9
+    if hides:
+        other = [*IDS]
+        other[3] = 90
+        both = [Probe(model, Pair(ids, 5, 7))([Variant(masked=(3,))]) for ids in (IDS, other)]
+        torch.testing.assert_close(both[0], both[1], rtol=0, atol=1e-12)
+    else:
+        with pytest.raises(ModelError, match="exchanging a masked word for another one changes the answer"):
+            probe([Variant(masked=(3,))])
