@@ -19,7 +19,7 @@ from ..response.read import Response
 from ..response.retokenise import continue_with
 from ..trial.branches import Branch, Branches
 from ..workbench import Workbench
-from .allowance import Allowance
+from .allowance import TokenAllowance
 from .written import Unit
 
 #: What announces an answer where neither the task's profile nor its markers do.
@@ -114,7 +114,9 @@ class Tracker:
     ``allowance`` says how many places can be scored; None: as many as there are to be looked at.
     """
 
-    def __init__(self, response: Response, said: Announcement, branches: Branches, allowance: Allowance | None = None) -> None:
+    def __init__(
+        self, response: Response, said: Announcement, branches: Branches, allowance: TokenAllowance | None = None
+    ) -> None:
         self.response, self.said, self.branches, self.allowance = response, said, branches, allowance
         self._known: dict[int, float] = {}
 
