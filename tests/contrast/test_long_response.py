@@ -16,7 +16,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from lm_eval_attrib.checks.chain import follow_output
 from lm_eval_attrib.contrast.response.answer_place import answer_place
 from lm_eval_attrib.contrast.response.read import read_response
-from lm_eval_attrib.contrast.steps.allowance import StepAllowance
+from lm_eval_attrib.contrast.steps.allowance import TokenAllowance
 from lm_eval_attrib.contrast.steps.first_wrong import FirstWrongStep
 from lm_eval_attrib.contrast.steps.trajectory import Tracker, announcement
 from lm_eval_attrib.contrast.steps.written import step_ends
@@ -111,7 +111,7 @@ def tracker(failure: Failure, own: Workbench, forwards: float) -> tuple[Tracker,
     stop = response.token_at(start)
     source = response.source
     branches = Branches(Continuer(own.model, source.prompt_ids, source.ids[:stop], keep=4, spent=own.spent))
-    allowance = StepAllowance.of(forwards, len(source.prompt_ids) + len(source.ids), 0, branches)
+    allowance = TokenAllowance.of(forwards, len(source.prompt_ids) + len(source.ids), 0, branches)
     return Tracker(response, said, branches, allowance), step_ends(response, stop)
 
 

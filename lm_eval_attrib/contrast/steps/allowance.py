@@ -18,7 +18,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class StepAllowance:
+class TokenAllowance:
     """``tokens`` may go through the model in all, the reading of prompt and response included; ``before``: spent beforehand."""
 
     tokens: float
@@ -26,7 +26,7 @@ class StepAllowance:
     branches: Branches
 
     @classmethod
-    def of(cls, forwards: float, length: int, before: int, branches: Branches) -> StepAllowance:
+    def of(cls, forwards: float, length: int, before: int, branches: Branches) -> TokenAllowance:
         """As many tokens as ``forwards`` passes over the ``length`` tokens of prompt and response take."""
         return cls(forwards * length, before, branches)
 

@@ -22,7 +22,7 @@ from ..trial.fisher import fisher_greater
 from ..trial.greedy import Continuer
 from ..trial.judging import ResponseJudge
 from ..workbench import Workbench
-from .allowance import StepAllowance
+from .allowance import TokenAllowance
 from .trajectory import Announcement, Step, Tracker, announcement
 from .written import Unit, step_ends, written_units
 
@@ -74,7 +74,7 @@ class FirstWrongStep:
         source, before = chain.response.source, bench.spent.forwarded
         branches = Branches(Continuer(bench.model, source.prompt_ids, source.ids[: chain.stop], keep=_KEPT, spent=bench.spent))
         length = len(source.prompt_ids) + len(source.ids)
-        allowance = StepAllowance.of(bench.budget.forwards, length, before, branches)
+        allowance = TokenAllowance.of(bench.budget.forwards, length, before, branches)
         tracker = Tracker(chain.response, chain.said, branches, allowance)
         planned = planned_trials(chain, tracker)
         if len(tracker.all().points) < 2:
@@ -121,7 +121,7 @@ class FirstWrongStep:
         return tried, found
 
     def _drawn(
-        self, chain: Chain, winner: TriedAlternative, index: int, allowance: StepAllowance, evidence: StepEvidence, took: float
+        self, chain: Chain, winner: TriedAlternative, index: int, allowance: TokenAllowance, evidence: StepEvidence, took: float
     ) -> StepEvidence:
         """The evidence with continuations drawn from both sides, where rollouts, forward passes and seconds are left for them.
 

@@ -19,7 +19,7 @@ from ..response.read import Response
 from ..response.retokenise import continue_with
 from ..trial.branches import Branch, Branches
 from ..workbench import Workbench
-from .allowance import StepAllowance
+from .allowance import TokenAllowance
 from .written import Unit
 
 #: What announces an answer where neither the task's profile nor its markers do.
@@ -115,7 +115,7 @@ class Tracker:
     """
 
     def __init__(
-        self, response: Response, said: Announcement, branches: Branches, allowance: StepAllowance | None = None
+        self, response: Response, said: Announcement, branches: Branches, allowance: TokenAllowance | None = None
     ) -> None:
         self.response, self.said, self.branches, self.allowance = response, said, branches, allowance
         self._known: dict[int, float] = {}
