@@ -101,7 +101,8 @@ def world(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> World:
 def found(database: Path, reference: str) -> dict[int, tuple[Any, ...]]:
     """doc_id → what became of the failures of the run with this reference."""
     text = """SELECT doc_id, f.status, coalesce(note, reason) AS why, position, target_id, contrast_id
-        FROM failures f JOIN runs r USING (run_id) LEFT JOIN contrasts USING (failure_id) WHERE json_extract_string(r.settings, '$.attribution.reference') = $reference"""
+        FROM failures f JOIN runs r USING (run_id) LEFT JOIN contrasts USING (failure_id)
+        WHERE json_extract_string(r.settings, '$.attribution.reference') = $reference"""
     with Store.open(database) as store:
         rows = store.sql(text, {"reference": reference}).to_pylist()
     return {row.pop("doc_id"): tuple(row.values()) for row in rows}
