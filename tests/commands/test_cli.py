@@ -238,19 +238,19 @@ def test_every_option_has_a_help_text() -> None:
 
 def test_merge_adds_what_processes_left_behind_and_names_what_is_damaged(tmp_path: Path) -> None:
     database = tmp_path / "runs.duckdb"
-    assert "no folder" in call("merge", database).stderr
+    assert "no folder" in call("merge", database).output
     for rank in (0, 1):
         with ShardWriter(f"{database}.shards", rank) as writer:
             writer.begin(RUN)
             writer.add(explanation(rank))
     done = call("merge", database)
-    assert (done.exit_code, done.stdout) == (0, f"2 failures in 2 flushes were added to {database}\n")
-    assert "0 failures in 0 flushes" in call("merge", database).stdout
+    assert (done.exit_code, done.output) == (0, f"2 failures in 2 flushes were added to {database}\n")
+    assert "0 failures in 0 flushes" in call("merge", database).output
     with ShardWriter(f"{database}.shards", 0) as writer:
         writer.add(explanation(2))
     late = max(Path(f"{database}.shards/tokens").iterdir())
     late.write_bytes(b"")
     done = call("merge", database, "--shards", f"{database}.shards")
     assert done.exit_code == 1
-    assert f"{late} cannot be read" in done.stderr
-    assert "it held 1 failure." in done.stderr
+    assert f"{late} cannot be read" in done.output
+    assert "it held 1 failure." in done.output
