@@ -12,8 +12,8 @@ from ..explain.evaluated import Evaluated
 from ..explain.outcome import ExplainReport
 from ..explain.run_identity import run_of
 from ..explain.session import explain_run
-from ..prompt.pieces import token_labels
-from ..prompt.spans import Tokenizer, token_text
+from ..prompt.pieces import piece_labels
+from ..prompt.spans import Tokenizer
 from ..records import Contrast, Failure, TaskSummary, failure_id
 from ..store.database import Store
 from ..store.load import StoredFailure, find_run, read_failures
@@ -62,8 +62,7 @@ def require_same_tokens(explained: Sequence[StoredFailure], tokenizer: Tokenizer
         ids = () if one.contrast is None else one.contrast.input_ids
         pieces: list[str] = []
         if max(ids, default=0) < len(tokenizer):
-            text = token_text(ids, tokenizer, skip_special=False)
-            pieces = token_labels(text)
+            pieces = piece_labels(ids, tokenizer)
         if one.tokens and pieces != list(one.tokens):
             raise ArgumentError(
                 "The model has another tokenizer than the run that it is compared with: the same ids are other texts. "

@@ -19,11 +19,11 @@ from ..contrast.margin import margin_of_terms
 from ..contrast.resources import Benches, Resources
 from ..contrast.strategies import searches
 from ..lrp import Attribution, Engine, GraphRequest, Pair
-from ..prompt.pieces import byte_label, token_labels
+from ..prompt.pieces import byte_label, completed, piece_labels
 from ..prompt.profiles import TaskProfile
 from ..prompt.segments import ANSWER, asked_segments, relevant_segments, segment_tokens
 from ..prompt.sinks import sink_positions
-from ..prompt.spans import INCOMPLETE, Tokenizer, decode, token_text
+from ..prompt.spans import INCOMPLETE, Tokenizer, decode
 from ..prompt.words import words
 from ..records import Contrast, Explanation, Failure, NoPair, Status, TermTokens, digest
 from ..settings import Settings
@@ -216,11 +216,10 @@ class Explainer:
         whole = contrast.objective == "sequence"
         target = self._next(ids, contrast.target_ids if whole else (contrast.target_id,))
         other = self._next(ids, contrast.contrast_ids if whole else (contrast.contrast_id,))
-        text = token_text(ids, self.tokenizer, skip_special=False)
         sinks = sink_positions(ids, self.tokenizer, attribution.loud)
         table = recording.token_table(
             ids=ids,
-            texts=token_labels(text),
+            texts=piece_labels(ids, self.tokenizer),
             segments=segment_tokens(failure, ids, self.tokenizer, profile, contrast.prompt_tokens),
             special=[i in sinks for i in range(len(ids))],
             relevance=attribution.tokens,
@@ -273,8 +272,7 @@ class Explainer:
         found = []
         for index, term in enumerate(contrast.terms):
             before = [] if term.detached else list(contrast.input_ids[: contrast.terms_after])[-_LOOK_BACK:]
-            text = token_text([*before, *term.ids], self.tokenizer, skip_special=False)
-            pieces = token_labels(text)[len(before) :]
+            pieces = piece_labels([*before, *term.ids], self.tokenizer)[len(before) :]
             own = attribution.terms[index].relevance.tolist() if attribution.terms else ()
             found.append(TermTokens(pieces, own))
         return found
@@ -285,8 +283,14 @@ class Explainer:
         head = decode(self.tokenizer, before, skip_special=False)
         whole = decode(self.tokenizer, [*before, *following], skip_special=False)
         said = whole[len(head) :] if whole.startswith(head) else decode(self.tokenizer, following, skip_special=False)
-        # A piece of a character has no text of its own: pieces are told apart by their bytes.
-        return byte_label(following[0], self.tokenizer) or said if INCOMPLETE in said and len(following) == 1 else said
+        if INCOMPLETE not in said:
+            return said
+        # A piece of a character has no text of its own: pieces are told apart by their bytes, texts by whole characters.
+        return (
+            completed(before, following, self.tokenizer)
+            if len(following) > 1
+            else byte_label(following[0], self.tokenizer) or said
+        )
 
     # --- the checks ----------------------------------------------------------------------------------------------
 

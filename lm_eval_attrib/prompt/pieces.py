@@ -3,10 +3,32 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
-from .spans import TokenText
+from .spans import INCOMPLETE, Tokenizer, TokenText, decode, token_text
+
+
+def piece_labels(ids: Sequence[int], tokenizer: Tokenizer) -> list[str]:
+    """What each token is called: :func:`token_labels`; a piece of a character that is not whole among ``ids``, by its bytes."""
+    labels = token_labels(token_text(ids, tokenizer, skip_special=False))
+    return [
+        byte_label(token, tokenizer) or label if INCOMPLETE in label else label
+        for token, label in zip(ids, labels, strict=True)
+    ]
+
+
+def completed(before: Sequence[int], following: Sequence[int], tokenizer: Tokenizer) -> str:
+    """The text of ``following``, with the pieces of ``before`` that make its first character whole.
+
+    Two answers in another script may part within a character: ``黄河`` and ``长江`` share their first byte.
+    """
+    for taken in range(len(before) + 1):
+        text = decode(tokenizer, [*before[len(before) - taken :], *following], skip_special=False)
+        if INCOMPLETE not in text:
+            return text
+    return decode(tokenizer, following, skip_special=False)
 
 
 def token_labels(text: TokenText) -> list[str]:
