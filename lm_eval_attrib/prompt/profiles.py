@@ -65,7 +65,9 @@ class SegmentFields(_Part):
 
     ``relevant`` fields hold what should decide the answer: by default the evidence, without any the query. ``context`` fields
     are neither. ``split``: a mark that stands in a field for text the task puts there (``_`` in winogrande). ``texts``: fixed
-    instructions that the task puts in the prompt.
+    instructions that the task puts in the prompt. ``mentions``: fields whose texts are named within the others; wherever they
+    stand they are context, as what decides between two names is said around them. ``last_sentence_asks``: of a field of
+    evidence, the last sentence is its query (lambada, whose last word takes the whole passage).
     """
 
     query: list[str] = Field(default_factory=list)
@@ -75,7 +77,9 @@ class SegmentFields(_Part):
     instruction: list[str] = Field(default_factory=list)
     texts: list[str] = Field(default_factory=list)
     relevant: list[str] = Field(default_factory=list)
+    mentions: list[str] = Field(default_factory=list)
     split: str = ""
+    last_sentence_asks: bool = False
 
 
 class TaskProfile(_Part):

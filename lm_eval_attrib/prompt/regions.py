@@ -21,6 +21,8 @@ from .turns import Region, chat_turns, query_turn
 SYSTEM, INSTRUCTION, FEW_SHOT, CHOICES = "system", "instruction", "few-shot", "choices"
 #: What an option is called by, right before its text: ``A. ``, ``(b) ``, ``3: ``.
 _LETTER = re.compile(r"(?<!\w)(\(?[A-Za-z0-9][).:])[ \t]*$")
+#: Where a sentence ends and another begins: full stop, closing quotes or brackets, white space.
+_SENTENCE_END = re.compile(r"[.!?…。！？][\"'”’)\]`]*\s+(?=\S)")
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,7 @@ class PromptView:
     def found(self) -> tuple[Region, ...]:
         """The document's texts in the prompt, in the order in which the profile names them."""
         stated = (*_named_fields(self), *_fixed_texts(self))
-        return (*stated, *_listed_choices(self, stated))
+        return (*stated, *_last_sentences(self, stated), *_mentions(self, stated), *_listed_choices(self, stated))
 
     @property
     def asked(self) -> str:
@@ -90,6 +92,25 @@ def _fixed_texts(view: PromptView) -> Iterator[Region]:
     """Instructions that the profile quotes: "Think step by step."."""
     for fixed in view.fields.texts:
         yield from _placed(fixed, view, view.final.start, INSTRUCTION)
+
+
+def _last_sentences(view: PromptView, stated: Collection[Region]) -> Iterator[Region]:
+    """ "He sat down. "Thank you," he said to" of the evidence ``text``: what stands behind its last full stop asks."""
+    if view.fields.last_sentence_asks:
+        for one in stated:
+            kind, _, name = one.segment.partition(":")
+            ends = list(_SENTENCE_END.finditer(view.text, one.start, one.end)) if kind == "evidence" else []
+            if ends:
+                yield Region(ends[-1].end(), one.end, f"query:{name}")
+
+
+def _mentions(view: PromptView, stated: Collection[Region]) -> Iterator[Region]:
+    """Every "the trophy" of "The trophy does not fit in the case because the trophy", whatever its capitals."""
+    start = min((one.start for one in stated), default=view.final.start)
+    for name in view.fields.mentions:
+        for value in field_texts(view.failure.doc, name):
+            named = re.compile(rf"(?<!\w){re.escape(value.strip())}(?!\w)", re.IGNORECASE)
+            yield from (Region(*match.span(), f"context:{name}") for match in named.finditer(view.asked, start))
 
 
 def _listed_choices(view: PromptView, stated: Collection[Region]) -> Iterator[Region]:

@@ -87,7 +87,10 @@ WRITTEN: dict[str, tuple[str, dict[str, Any]]] = {
         "super_glue/boolq/default.yaml",
         {"passage": "Iron rusts in water.", "question": "does iron rust", "idx": 0, "label": 1},
     ),
-    "lambada_openai": ("lambada/lambada_openai.yaml", {"text": "She opened the door and saw a long dark corridor"}),
+    "lambada_openai": (
+        "lambada/lambada_openai.yaml",
+        {"text": "The house was old. She opened the door and saw a long dark corridor"},
+    ),
     "triviaqa": (
         "triviaqa/default.yaml",
         {"question": "Who wrote Hamlet", "answer": {"value": "Shakespeare", "aliases": ["Shakespeare", "William Shakespeare"]}},

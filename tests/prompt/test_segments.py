@@ -110,9 +110,28 @@ def test_a_blank_that_the_task_filled() -> None:
 
 def test_a_field_of_which_the_end_was_left_out() -> None:
     doc = {"text": "The cat sat on the mat and said hello to London"}
-    assert segmented("The cat sat on the mat and said hello to", doc, profile_for("lambada_openai"))["query:text"].endswith(
+    assert segmented("The cat sat on the mat and said hello to", doc, profile_for("lambada_openai"))["evidence:text"].endswith(
         "to"
     )
+
+
+def test_the_last_sentence_of_a_passage_asks_and_what_stands_before_it_is_the_evidence() -> None:
+    passage = 'Ada sold her boat. "To whom?" asked Ben. He looked at the sea. "It was mine," he said to'
+    profile = profile_for("lambada_openai")
+    found = segmented(passage, {"text": f"{passage} Ada"}, profile)
+    assert found["evidence:text"].strip() == 'Ada sold her boat. "To whom?" asked Ben. He looked at the sea.'
+    assert found["query:text"].strip() == '"It was mine," he said to'
+    assert relevant_segments(profile, failure(passage, {"text": passage}, byte_level())) == {"evidence:text"}
+
+
+def test_the_names_that_a_blank_chooses_from_are_context_wherever_they_stand() -> None:
+    doc = {"sentence": "The cat chased Ben's cats until _ was tired.", "option1": "the cat", "option2": "Ben"}
+    profile = profile_for("winogrande")
+    found = segmented("The cat chased Ben's cats until the cat", doc, profile)
+    assert found["context:option1"].replace(" ", "") == "Thecatthecat"
+    assert found["context:option2"].strip() == "Ben"
+    assert found["query:sentence"].replace(" ", "") == "chased'scatsuntil"
+    assert relevant_segments(profile, failure("", doc, byte_level())) == {"query:sentence"}
 
 
 CHAT = (
