@@ -193,6 +193,7 @@ class TaskPage(Page):
         charges: What was lost, by kind.
         uncharged: What speaks against a charge, by kind; and what looking took.
         labels: How the labels are distributed.
+        by_chance: One sentence: what random places do to the failures of each label; empty without labels.
         patterns: Failures by pattern.
         segments: Mean over failures of each segment's sum of normalised relevance.
         strategies: Attributed failures by the strategy that found their pair.
@@ -210,6 +211,7 @@ class TaskPage(Page):
     charges: tuple[ChargeRow, ...]
     uncharged: tuple[str, ...]
     labels: Stack
+    by_chance: str
     patterns: tuple[BarRow, ...]
     segments: tuple[BarRow, ...]
     strategies: tuple[BarRow, ...]

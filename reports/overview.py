@@ -6,7 +6,7 @@ import json
 import re
 import shlex
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..store.clean_text import one_line, visible
@@ -199,6 +199,7 @@ def task_page(site: Site, key: TaskKey, task: Row) -> TaskPage:
         charges=charge_rows(ledger),
         uncharged=uncharged(ledger),
         labels=summary.labels,
+        by_chance=_by_chance(site.label_chances.get(key, {})),
         patterns=counted(Counter(row["pattern"] for row in explained if row["pattern"]), len(explained)),
         segments=diverging([(visible(row["segment"]), row["mean"], plural(row["failures"], "failure")) for row in means]),
         strategies=counted(Counter(visible(row["strategy"] or "unknown") for row in explained), len(explained)),
@@ -208,6 +209,14 @@ def task_page(site: Site, key: TaskKey, task: Row) -> TaskPage:
         unattributed=tuple(_unattributed_row(site, row) for row in rest),
         sql=_task_sql(key),
     )
+
+
+def _by_chance(shares: Mapping[str, float]) -> str:
+    """What random places do to the failures of each label."""
+    if not shares:
+        return ""
+    told = " and ".join(f"{percent(share, 2)} of those labelled {label}" for label, share in sorted(shares.items(), reverse=True))
+    return f"By chance: random places, as they were tried here, turn {told}."
 
 
 def unclean_reason(row: Row) -> str:

@@ -84,6 +84,15 @@ class Reader:
         """A light row for each failure: long texts cut, without prompt and document."""
         return self._rows("report_failures")
 
+    def label_chances(self) -> dict[tuple[str, str, str], dict[str, float]]:
+        """Run, task and filter → label → the share of its failures that chance turns too."""
+        found: dict[tuple[str, str, str], dict[str, float]] = {}
+        for run in [self._run] if self._run else [run["run_id"] for run in self.runs()]:
+            for row in run_query(self._store, "labels", run=run).to_pylist():
+                if row["by_chance"] is not None:
+                    found.setdefault((run, row["task"], row["filter"] or ""), {})[row["label"]] = row["by_chance"]
+        return found
+
     def segment_means(self) -> list[dict[str, Any]]:
         """Mean over failures of each segment's sum of normalised relevance, by task."""
         return self._rows("report_segments")

@@ -32,6 +32,7 @@ class Site:
         self.runs = reader.runs()
         self.failures = reader.failures()
         self.segment_means = reader.segment_means()
+        self.label_chances = reader.label_chances()
         self.by_task: dict[TaskKey, list[dict[str, Any]]] = defaultdict(list)
         for row in self.failures:
             self.by_task[self.key(row)].append(row)

@@ -17,7 +17,7 @@ from lm_eval_attrib.reports.text import interval
 
 from lm_eval_attrib.charges import Artefact, LedgerRow
 from lm_eval_attrib.errors import ArgumentError, StoreError
-from lm_eval_attrib.records import Explanation, SegmentSum
+from lm_eval_attrib.records import Check, Explanation, SegmentSum
 from lm_eval_attrib.store.database import Store
 
 
@@ -157,6 +157,33 @@ def test_labels_and_patterns(store: Store) -> None:
     assert (first["low"], first["high"]) == (round(low, 4), round(high, 4)) == (0.2077, 0.9385)  # statsmodels, method="wilson"
     patterns = [(row["model"], row["label"], row["pattern"], row["failures"]) for row in rows(store, "patterns")]
     assert patterns == [("org/model-a", "M-IA", "OIT", 2), ("org/model-b", "M-IA", "OIT", 2)]
+
+
+def test_labels_stand_beside_what_chance_does_to_their_failures(tmp_path: Path) -> None:
+    def labelled(number: int, label: str, *found: Check) -> Explanation:
+        return replace(explanation(number), label=label, checks=found)
+
+    def mask(amount: int, after: float, chance: float | None) -> Check:
+        drawn = {} if chance is None else {"draws": 8, "turned_draws": 0, "chance": chance}
+        return Check("mask_top_words", amount, 2.5, after, after <= 0, **drawn)
+
+    common = mask(5, -0.1, 0.4)  # turned, but chance does so as well: it decided nothing
+    with Store.create(tmp_path / "x.duckdb") as writer:
+        writer.begin(RUN)
+        writer.add_tasks([TASK])
+        writer.add(labelled(1, "M-IA", mask(1, 0.5, None), mask(2, -0.5, 0.01)))
+        writer.add(labelled(2, "M-IA", mask(1, -0.5, 0.03)))
+        writer.add(
+            labelled(3, "M-AG", common, Check("ablate_heads", 5, 2.5, -1.0, True, draws=20, turned_draws=0, chance=0.008))
+        )
+        writer.add(labelled(4, "NC", common))
+        writer.finish(RUN.run_id, "complete")
+    with Store.open(tmp_path / "x.duckdb") as reader:
+        found = {row["label"]: row["by_chance"] for row in rows(reader, "labels")}
+    write_report(tmp_path / "x.duckdb", tmp_path / "report", progress=False)
+    assert found == {"M-IA": 0.02, "M-AG": 0.008, "NC": None}
+    [page] = (tmp_path / "report" / "tasks").glob("*.html")
+    assert "turn 2.0 % of those labelled M-IA and 0.80 % of those labelled M-AG." in page.read_text(encoding="utf-8")
 
 
 def test_the_databases_interval_is_scipys(store: Store) -> None:
