@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -25,11 +26,12 @@ from .memory import plan as plans
 from .mixers.known import mixing_sites, ruled
 from .pair import Pair, require_tokens, without_padding
 from .rules.activations import Activations
+from .rules.functions import TwoRules
 from .rules.mode import Observer
-from .rules.tables import METHODS, TABLES
+from .rules.tables import METHODS, TABLES, NotShared, table_of_both
 from .sweep.batches import PassRequest, grouped
 from .sweep.entangled import one_graph
-from .sweep.objectives import passes
+from .sweep.objectives import Pass, passes
 from .sweep.sweep import MEMORY_MODES, Batch, MemoryMode, PassResult, Sweep
 from .sweep.visitor import Visitor
 
@@ -69,6 +71,10 @@ class Engine:
         self._activations = Activations()
         self._sites = mixing_sites(model)
         self._table = TABLES.get(rule)
+        #: While both rules are wanted of one graph, and whether this model's graph allows it.
+        self._two: TwoRules | None = None
+        self._shares = rule == "attnlrp"
+        self._rivals: dict[str, Engine] = {}
         self._audited = False
         self._replays = False
         #: What the first graph finds out about each block.
@@ -109,10 +115,45 @@ class Engine:
             ValueError: a pair that cannot be explained (empty prompt, unknown objective, missing contrast, a token that the
                 model does not have).
         """
+        return [first for first, _ in self._attribute(pairs, graph, units, progress)]
+
+    def attribute_both(
+        self, pairs: Sequence[Pair], rival: str | None, graph: bool | GraphRequest = False, units: bool = False
+    ) -> list[tuple[Attribution, Attribution | None]]:
+        """Every pair under this engine's rule and, tokens and hidden states alone, under ``rival`` (None: no other).
+
+        AttnLRP and CP-LRP share one forward, and one graph with it, where they differ in nothing but factors; where attention
+        or router weights are written out, the rival has a forward of its own. Values are those of two engines.
+
+        Raises:
+            The same as :meth:`attribute`.
+        """
+        if self._shares and rival == "cplrp":
+            try:
+                with self._two_rules():
+                    return self._attribute(pairs, graph, units)
+            except NotShared:
+                self._shares = False
+        found = self.attribute(pairs, graph, units)
+        if rival is None:
+            return [(one, None) for one in found]
+        if rival not in self._rivals:
+            self._rivals[rival] = Engine(self.model, rival, self.memory, self.batch_size, self.seed)
+        return list(zip(found, self._rivals[rival].attribute(pairs), strict=True))
+
+    def _attribute(
+        self,
+        pairs: Sequence[Pair],
+        graph: bool | GraphRequest,
+        units: bool,
+        progress: Callable[[int], None] | None = None,
+    ) -> list[tuple[Attribution, Attribution | None]]:
+        """Every pair's attribution, and beside it that of the second rule while there are two."""
         for pair in pairs:
             require_tokens(pair, self.decoder.vocabulary)
         asked = [passes(pair, without_padding(pair)) for pair in pairs]
-        requests = [PassRequest(index, wanted) for index, own in enumerate(asked) for wanted in own]
+        second = [[replace(wanted, second=True) for wanted in own] for own in asked] if self._two else [[] for _ in asked]
+        requests = [PassRequest(index, one) for index, own in enumerate(asked) for one in (*own, *second[index])]
         found: dict[int, PassResult] = {}  # by the pass's identity: batches come in an order of their own
         visitors: dict[int, Any] = {}
         visitor_for = self._visitors(graph, units)
@@ -133,16 +174,21 @@ class Engine:
                 for turn, indices in enumerate(owners):
                     for prompt, index in enumerate(indices):
                         result = results[turn][prompt]
-                        if index is not None and result is not None:
-                            found[id(batch.turns[turn][prompt])] = result
+                        wanted = batch.turns[turn][prompt]
+                        if index is not None and result is not None and wanted is not None:
+                            found[id(wanted)] = result
                             # A sequence is passes over several texts; they have no one graph.
-                            if visitor is not None and pairs[index].objective != "sequence":
+                            if visitor is not None and pairs[index].objective != "sequence" and not wanted.second:
                                 visitors[index] = (visitor, turn, prompt)
                 if progress is not None:
                     progress(sum(index is not None for indices in owners for index in indices))
+
+        def whole(index: int, own: Sequence[Pass], rule: str, visited: Any = None) -> Attribution:
+            return assemble(pairs[index], [found[id(wanted)] for wanted in own], rule, visited, self.seed)
+
         return [
-            assemble(pair, [found[id(wanted)] for wanted in own], self.rule, visitors.get(index), self.seed)
-            for index, (pair, own) in enumerate(zip(pairs, asked, strict=True))
+            (whole(i, own, self.rule, visitors.get(i)), whole(i, second[i], "cplrp") if second[i] else None)
+            for i, own in enumerate(asked)
         ]
 
     @contextmanager
@@ -155,7 +201,7 @@ class Engine:
 
     def sweep(self, memory: MemoryMode, visitor: Visitor | None = None) -> Sweep:
         """A sweep under this engine's rules."""
-        return Sweep(self.decoder, self._rules, memory, visitor, check_replay=not self._replays)
+        return Sweep(self.decoder, self._rules, memory, visitor, check_replay=not self._replays, two=self._two)
 
     def stretch(self, input_ids: Sequence[int], first: int, last: int) -> tuple[Tensor, Tensor]:
         """Blocks ``first`` … ``last`` in one autograd graph under the rules: its leaf and its output, each [1, n, d]."""
@@ -205,6 +251,16 @@ class Engine:
             if torch.cuda.is_available():
                 torch.cuda.empty_cache()  # only now that the error is gone are the failed attempt's tensors free
         raise AssertionError("unreachable: the last memory mode returns or raises")
+
+    @contextmanager
+    def _two_rules(self) -> Iterator[None]:
+        """AttnLRP, whose graphs can be pulled back under CP-LRP too."""
+        self._two, table = TwoRules(), self._table
+        self._table = table_of_both(self._two)
+        try:
+            yield
+        finally:
+            self._two, self._table = None, table
 
     @contextmanager
     def _ruled(self, observer: Observer | None) -> Iterator[None]:

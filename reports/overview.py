@@ -215,7 +215,9 @@ def _by_chance(shares: Mapping[str, float]) -> str:
     """What random places do to the failures of each label."""
     if not shares:
         return ""
-    told = " and ".join(f"{percent(share, 2)} of those labelled {label}" for label, share in sorted(shares.items(), reverse=True))
+    told = " and ".join(
+        f"{percent(share, 2)} of those labelled {label}" for label, share in sorted(shares.items(), reverse=True)
+    )
     return f"By chance: random places, as they were tried here, turn {told}."
 
 

@@ -87,7 +87,7 @@ class Explainer:
         self.engine = self._engine(settings.rule)
         self.engine.audit()
         rival = RIVALS.get(settings.rule) if settings.checks == "on" else None
-        self._rival = self._engine(rival) if rival else None
+        self._rival = rival
         self._graph = GraphRequest(prune=True) if settings.graph and settings.rule in RIVALS else False
         self._benches = Benches(model, tokenizer, settings, judge, resources)
         self._chances = ChanceRecord()
@@ -183,8 +183,7 @@ class Explainer:
         started = time.perf_counter()
         pairs = [one.pair for one in found]
         try:
-            attributions = self.engine.attribute(pairs, graph=self._graph, units=bool(self._graph))
-            rivals = self._rival.attribute(pairs) if self._rival is not None else [None] * len(pairs)
+            attributions = self.engine.attribute_both(pairs, self._rival, graph=self._graph, units=bool(self._graph))
         except Exception as error:
             spent = time.perf_counter() - started
             if len(found) == 1:
@@ -195,7 +194,7 @@ class Explainer:
                 yield from self._attribute([one])
             return
         share = (time.perf_counter() - started) / len(found)
-        for one, attribution, rival in zip(found, attributions, rivals, strict=True):
+        for one, (attribution, rival) in zip(found, attributions, strict=True):
             yield self._finish(replace(one, stages={**one.stages, "attribution": share}), attribution, rival)
 
     def _finish(self, found: _Found, attribution: Attribution, rival: Attribution | None) -> Explanation:

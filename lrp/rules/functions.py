@@ -14,19 +14,37 @@ import torch
 from torch import Tensor
 
 Ratio = Callable[[Tensor], Tensor]
+#: What a gradient is multiplied by; a function is asked when the gradient comes.
+Factor = float | Callable[[], float]
+
+
+class TwoRules:
+    """One autograd graph that is pulled back under either of two rules: their operations are the same, their factors are not.
+
+    Attributes:
+        second: Which of the two the next backward follows.
+    """
+
+    def __init__(self) -> None:
+        self.second = False
+
+    def between(self, first: float, second: float) -> Factor:
+        """A factor that is ``first`` under one rule and ``second`` under the other."""
+        return lambda: second if self.second else first
 
 
 class ScaleGradient(torch.autograd.Function):
-    """Identity forward; the gradient times a constant backward."""
+    """Identity forward; the gradient times a factor backward."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, factor: float) -> Tensor:
+    def forward(ctx: Any, x: Tensor, factor: Factor) -> Tensor:
         ctx.factor = factor
         return x.view_as(x)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
-        return grads[0] * ctx.factor, None
+        factor = ctx.factor() if callable(ctx.factor) else ctx.factor
+        return (grads[0] * factor if factor else torch.zeros_like(grads[0])), None
 
 
 class HalfProduct(torch.autograd.Function):
@@ -96,7 +114,7 @@ def applied(function: type[torch.autograd.Function], *args: Any) -> Tensor:
     return output
 
 
-def scale_gradient(x: Tensor, factor: float) -> Tensor:
+def scale_gradient(x: Tensor, factor: Factor) -> Tensor:
     """x itself, whose incoming gradient is multiplied by ``factor``; same shape as x."""
     if factor == 1.0 or not x.requires_grad:
         return x

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .functions import HalfProduct, applied, scale_gradient
+from .functions import HalfProduct, TwoRules, applied, scale_gradient
 from .origin import is_gate, mark
 from .rule import Function, Rule, UnknownUse, carries
 
@@ -22,7 +22,11 @@ def _halved(x: Any) -> Any:
     return scale_gradient(x, 0.5) if isinstance(x, Tensor) else x
 
 
-def _shared(operands: list[Any], to_value: bool) -> list[Any]:
+#: Whether a product gives all to its value branch (CP-LRP) or half to each factor (AttnLRP), or is asked at each backward.
+ToValue = bool | TwoRules
+
+
+def _shared(operands: list[Any], to_value: ToValue) -> list[Any]:
     """The operands of a product, each with its share of the relevance behind it.
 
     ``to_value`` (CP-LRP): the one that came out of an activation function is constant, and the other gets all. Where neither or
@@ -32,18 +36,21 @@ def _shared(operands: list[Any], to_value: bool) -> list[Any]:
     if len(carrying) < 2:
         return operands
     gates = [x for x in carrying if is_gate(x)] if to_value else []
+    if len(gates) == 1 and isinstance(to_value, TwoRules):
+        shares = (to_value.between(0.5, 0.0), to_value.between(0.5, 1.0))
+        return [scale_gradient(x, shares[x is not gates[0]]) if carries(x) else x for x in operands]
     if len(gates) == 1:
         return [x.detach() if x is gates[0] else x for x in operands]
     return [_halved(x) for x in operands]
 
 
-def product(to_value: bool) -> Rule:
+def product(to_value: ToValue) -> Rule:
     """Bilinear operations: half to each factor (AttnLRP eq. 15, uniform rule), or all to the value branch (CP-LRP)."""
 
     def product(function: Function, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         operands = _operands(args, kwargs)
         marked = any(map(is_gate, operands))
-        if not to_value and function in _ELEMENTWISE and _alike(args, kwargs):
+        if to_value is False and function in _ELEMENTWISE and _alike(args, kwargs):
             output = applied(HalfProduct, args[0], args[1], function)
         else:
             shared = _shared(operands, to_value)
@@ -59,7 +66,7 @@ def _alike(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
     return not kwargs and all(map(carries, args[:2])) and args[0].shape == args[1].shape and args[0].dtype == args[1].dtype
 
 
-def einsum(to_value: bool) -> Rule:
+def einsum(to_value: ToValue) -> Rule:
     """A contraction of two operands is a product; of more, unknown."""
 
     def einsum(function: Function, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -71,7 +78,7 @@ def einsum(to_value: bool) -> Rule:
     return einsum
 
 
-def added_product(to_value: bool) -> Rule:
+def added_product(to_value: ToValue) -> Rule:
     """baddbmm, addmm, addcmul and their like: a sum of one term and a product of the next two."""
 
     def added_product(function: Function, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

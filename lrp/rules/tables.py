@@ -18,9 +18,9 @@ import torch
 from torch import Tensor
 
 from . import operations as op
-from .functions import FusedNorm, applied, in_float32, scale_gradient
+from .functions import Factor, FusedNorm, TwoRules, applied, in_float32, scale_gradient
 from .pointwise import clamp, constant, constant_deviation, dropout, gate, gelu, piecewise_linear, pointwise, power
-from .products import added_product, einsum, in_place, product, quotient_of
+from .products import ToValue, added_product, einsum, in_place, product, quotient_of
 from .rule import Function, Rule, UnknownUse, carries
 
 _LERP = {torch.lerp, Tensor.lerp}
@@ -49,9 +49,19 @@ def softmax_constant(function: Function, args: tuple[Any, ...], kwargs: dict[str
     return constant(function, args, kwargs)
 
 
-def attention(query_key: float, value: float) -> Rule:
+class NotShared(Exception):
+    """One graph cannot serve both rules: what is constant under one of them only is more than a factor."""
+
+
+def softmax_not_shared(function: Function, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Weights written out (eager attention, routers) are constants under CP-LRP, and so is all that is made of them."""
+    raise NotShared
+
+
+def attention(query_key: Factor, value: Factor, mask: Factor) -> Rule:
     """softmax(QKᵀ)·V as one fused call: the gradient, times ``query_key`` for Q and K and ``value`` for V.
 
+    ``mask`` is for what is added to the scores by content (a bias): no product with them, so the values' half alone.
     AttnLRP: the softmax's gradient, then half for each of two products on the way to Q and K (¼) and one to V (½): what the
     operations of eager attention give one by one. CP-LRP: 0 and 1.
     """
@@ -59,10 +69,9 @@ def attention(query_key: float, value: float) -> Rule:
     def rule(function: Function, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         names = ("query", "key", "value", "attn_mask", "dropout_p", "is_causal", "scale", "enable_gqa")
         call = {**dict(zip(names, args, strict=False)), **kwargs, "dropout_p": 0.0}
-        mask = call.get("attn_mask")
-        if isinstance(mask, Tensor) and carries(mask):
-            # What is added to the scores (a bias by content) is no product with them: the values' half alone.
-            call["attn_mask"] = scale_gradient(mask, 2 * query_key) if query_key else mask.detach()
+        added = call.get("attn_mask")
+        if isinstance(added, Tensor) and carries(added):
+            call["attn_mask"] = scale_gradient(added, mask) if mask else added.detach()
         for name in ("query", "key"):
             call[name] = scale_gradient(call[name], query_key) if query_key else call[name].detach()
         call["value"] = scale_gradient(call["value"], value)
@@ -96,7 +105,7 @@ def _fused_norm(function: Function, call: dict[str, Any], centre: bool, eps: flo
 # --- the tables ---------------------------------------------------------------------------------------------------------
 
 
-def _table(to_value: bool, softmax: Rule, fused_attention: Rule) -> dict[Function, Rule]:
+def _table(to_value: ToValue, softmax: Rule, fused_attention: Rule) -> dict[Function, Rule]:
     rows: list[tuple[str, Rule]] = [
         (op.LINEAR, linear),
         (op.LINEAR_MAP, linear_map),
@@ -126,9 +135,20 @@ def _table(to_value: bool, softmax: Rule, fused_attention: Rule) -> dict[Functio
 
 #: Rule name → table. ``gradient`` needs none: it is plain autograd, and nothing is refused.
 TABLES: Mapping[str, Mapping[Function, Rule]] = {
-    "attnlrp": _table(False, linear, attention(query_key=0.25, value=0.5)),
-    "cplrp": _table(True, softmax_constant, attention(query_key=0.0, value=1.0)),
+    "attnlrp": _table(False, linear, attention(query_key=0.25, value=0.5, mask=0.5)),
+    "cplrp": _table(True, softmax_constant, attention(query_key=0.0, value=1.0, mask=0.0)),
 }
+
+
+def table_of_both(rules: TwoRules) -> Mapping[Function, Rule]:
+    """AttnLRP's table, whose graph can be pulled back under CP-LRP too, as its second rule.
+
+    An operation raises :class:`NotShared` where the two differ by more than factors.
+    """
+    of = rules.between
+    fused = attention(query_key=of(0.25, 0.0), value=of(0.5, 1.0), mask=of(0.5, 0.0))
+    return _table(rules, softmax_not_shared, fused)
+
 
 #: Every method the engine offers; the last three are the baselines of method.md, 7.
 METHODS = ("attnlrp", "cplrp", "gradient", "integrated_gradients", "random")

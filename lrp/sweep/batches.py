@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 
 import torch
 
@@ -61,7 +62,12 @@ def grouped(
 
 
 def _batch(groups: Sequence[Sequence[PassRequest]]) -> tuple[Batch, Owners]:
-    depth = max(map(len, groups))
-    turns = tuple(tuple(group[t].wanted if t < len(group) else None for group in groups) for t in range(depth))
-    owners: Owners = [[group[t].pair if t < len(group) else None for group in groups] for t in range(depth)]
-    return Batch(tuple(group[0].wanted.ids for group in groups), turns), owners
+    turns = [turn for second in (False, True) for turn in _turns(groups, second)]
+    owners: Owners = [[None if request is None else request.pair for request in turn] for turn in turns]
+    wanted = tuple(tuple(None if request is None else request.wanted for request in turn) for turn in turns)
+    return Batch(tuple(group[0].wanted.ids for group in groups), wanted), owners
+
+
+def _turns(groups: Sequence[Sequence[PassRequest]], second: bool) -> Iterator[tuple[PassRequest | None, ...]]:
+    """The t-th pass of every prompt under one rule; a turn has one rule alone."""
+    return zip_longest(*([request for request in group if request.wanted.second == second] for group in groups))

@@ -52,13 +52,14 @@ OBJECTIVES = (*_POINT, "sequence")
 class Pass:
     """One forward pass of a pair: ids [n], the rows whose logits matter, and the scalar of these logits [r, vocabulary].
 
-    ``tokens`` are those whose own logits the scalar is made of.
+    ``tokens`` are those whose own logits the scalar is made of. ``second``: pulled back under the second of two rules.
     """
 
     ids: tuple[int, ...]
     rows: tuple[int, ...]
     scalar: Callable[[Tensor], Tensor]
     tokens: tuple[int, ...] = ()
+    second: bool = False
 
 
 def passes(pair: Pair, ids: tuple[int, ...]) -> tuple[Pass, ...]:

@@ -20,6 +20,7 @@ from ..decoder.blocks import BlockCall, cut
 from ..decoder.decoder import Decoder
 from ..decoder.head import logits_of
 from ..decoder.rows import replay_rows
+from ..rules.functions import TwoRules
 from ..rules.mode import Observer
 from .entangled import OneGraph, one_graph
 from .loud import loud_positions
@@ -74,6 +75,7 @@ class Sweep:
         visitor: Sees every block on the way down.
         embed: Applied to the first block's input (integrated gradients walk it from the baseline).
         check_replay: Compare every replayed block with its stored output.
+        two: Where the rules are two for one graph: told which of them a turn follows. The visitor sees the first one's turns.
 
     Raises:
         ReplayMismatch: a block run again gave another output.
@@ -86,11 +88,14 @@ class Sweep:
     visitor: Visitor | None = None
     embed: Callable[[Tensor], Tensor] = lambda hidden: hidden
     check_replay: bool = False
+    two: TwoRules | None = None
+    _second: list[bool] = field(default_factory=list)
     _locals: dict[int, LocalGraph] = field(default_factory=dict)
 
     def run(self, batch: Batch) -> list[list[PassResult | None]]:
         """Every turn's result for every prompt; ``layers`` cover the prompt's own tokens only."""
         ids = self._pad(batch.prompts)
+        self._second = [any(wanted.second for wanted in turn if wanted is not None) for turn in batch.turns]
         whole = self._one_graph(ids) if self.decoder.entangled else None
         calls = [] if whole is not None else self._forward(ids)
         states = [call.hidden for call in calls] if whole is None else [block.x for block in whole.blocks]
@@ -210,6 +215,7 @@ class Sweep:
                     for u, wanted in enumerate(turn)
                 ]
                 total = torch.stack([value for value in values if value is not None]).sum()
+                self._follow(t)
                 (at_rows,) = torch.autograd.grad(total, leaf, retain_graph=t + 1 < len(batch.turns))
                 gradients.append(at_rows)
                 scalars.append([float("nan") if value is None else float(value.detach()) for value in values])
@@ -250,23 +256,34 @@ class Sweep:
         """Like :meth:`_down`; the first row is what the tokens' own tables are given, wherever it enters."""
         layers = []
         for t, gradient in enumerate(gradients):
+            self._follow(t)
             at_tables, at_states = whole.pull(gradient)
             tables = [relevance_of(x, at) for x, at in zip(whole.tables, at_tables, strict=True) if at is not None]
             states = [relevance_of(block.x, at) for block, at in zip(whole.blocks, at_states, strict=True)]
             layers.append(torch.stack([row.cpu() for row in (torch.stack(tables).sum(0), *states[1:], top[t])]))
             at_outputs = [*at_states[1:], gradient]
-            for index in range(len(whole.blocks) - 1, -1, -1) if self.visitor is not None else ():
+            for index in range(len(whole.blocks) - 1, -1, -1) if self._shown(t) else ():
                 self._visit(index, t, whole.blocks[index], at_outputs[index], keep=True)
         return layers
 
+    def _follow(self, turn: int) -> None:
+        """Whatever is pulled back next follows the turn's rule."""
+        if self.two is not None:
+            self.two.second = self._second[turn]
+
+    def _shown(self, turn: int) -> bool:
+        """Whether a visitor is there and sees this turn."""
+        return self.visitor is not None and not self._second[turn]
+
     def _visit(self, index: int, turn: int, local: LocalGraph, gy: Tensor, keep: bool) -> Tensor:
-        """The gradient at a block's input from that at its output; the visitor, if any, is shown both."""
-        extra = self.visitor.wanted(local) if self.visitor is not None else []
+        """The gradient at a block's input from that at its output; the visitor, if it sees this turn, is shown both."""
+        self._follow(turn)
+        extra = self.visitor.wanted(local) if self.visitor is not None and self._shown(turn) else []
         # Under CP-LRP no relevance reaches attention's scores: their gradient is None.
         inputs: Any = [local.x, *extra]
         gx, *others = torch.autograd.grad(local.y, inputs, gy, retain_graph=keep, allow_unused=True)
         gx = torch.zeros_like(local.x) if gx is None else gx
-        if self.visitor is not None:
+        if self.visitor is not None and self._shown(turn):
             self.visitor.visit(Pulled(index, turn, local, gy, gx, others))
         return gx
 

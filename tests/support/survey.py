@@ -94,11 +94,16 @@ def _edges(engine: Engine, found: Attribution) -> list[str]:
 
 
 def _same(found: Attribution, model: PreTrainedModel) -> list[str]:
-    """One graph = blockwise, in a batch with prompts of other lengths."""
+    """One graph = blockwise, in a batch with prompts of other lengths; CP-LRP beside it = CP-LRP alone."""
     pairs = [OTHERS[0], PAIR, OTHERS[1]]
-    other = Engine(model, memory="blockwise", batch_size=3).attribute(pairs)[1]
-    error = differs(other.layers, found.layers)
-    return [f"blockwise and batched differs by {error:.1g}"] if error > CLOSE else []
+    other, beside = Engine(model, memory="blockwise", batch_size=3).attribute_both(pairs, "cplrp")[1]
+    [alone] = Engine(model, rule="cplrp", memory="graph").attribute([PAIR])
+    faults = []
+    if (error := differs(other.layers, found.layers)) > CLOSE:
+        faults.append(f"blockwise and batched differs by {error:.1g}")
+    if beside is None or (error := differs(beside.layers, alone.layers)) > CLOSE:
+        faults.append(f"cplrp beside attnlrp differs by {error:.1g}")
+    return faults
 
 
 def _conserves(model: PreTrainedModel) -> list[str]:
