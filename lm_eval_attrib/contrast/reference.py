@@ -15,6 +15,7 @@ from .response.read import Response, read_response
 from .response.retokenise import added, continue_with
 from .trial.greedy import Continuer
 from .trial.judging import ResponseJudge
+from .trial.proof import turns_right
 from .workbench import Workbench
 
 #: References that are compared with a response, the most alike first.
@@ -78,7 +79,8 @@ def _compared(failure: Failure, response: Response, texts: Sequence[str], bench:
     for parting in serious:
         if bench.spent.seconds > bench.budget.seconds or bench.spent.rollouts >= bench.budget.rollouts:
             break
-        right = _turns_right(parting, response, judge, continuer)
+        before = response.source.ids[: parting.place]
+        right = turns_right(before, parting.token, judge, continuer, bench.budget.seconds)
         if right is None:
             break  # out of time: what it would have come to is not known
         tried += 1
@@ -88,18 +90,6 @@ def _compared(failure: Failure, response: Response, texts: Sequence[str], bench:
     if bench.sibling is not None:
         return _unlikely(failure, response, bench, serious)
     return NoPair(Reference.name, _tried_in_vain(tried, len(serious), bench))
-
-
-def _turns_right(parting: Parting, response: Response, judge: ResponseJudge, continuer: Continuer) -> bool | None:
-    """Whether the failing model gets it right with the reference's token there; None if its time ran out before the end."""
-    before = response.source.ids[: parting.place]
-    limit = max(judge.limit - parting.place, 1)
-    stopped = judge.after(before)
-    seconds = judge.bench.budget.seconds
-    [row] = continuer.continue_from(parting.place, [parting.token], limit, judge.ends, stopped, seconds)
-    if continuer.goes_on(row, limit, judge.ends, stopped):
-        return None
-    return bool(judge.right((*before, *row)))
 
 
 def _unlikely(

@@ -18,6 +18,7 @@ from .response.read import read_response
 from .rollout import Rollout
 from .steps.first_wrong import NO_CHAIN, FirstWrongStep
 from .strategy import Strategy
+from .trial import proof
 from .trial.spent import Spent
 from .workbench import Workbench
 
@@ -45,7 +46,7 @@ def find_pair(failure: Failure, bench: Workbench) -> Contrast | NoPair:
             raise ArgumentError(f"Unknown strategy {name!r} for finding pairs. Known are: {', '.join(STRATEGIES)}.")
         found = STRATEGIES[name].find(failure, bench)
         if isinstance(found, Contrast):
-            return _with_what_step_said(found, tried)
+            return proof.tried(_with_what_step_said(found, tried), failure, bench)
         tried.append(found)
     if len(tried) == 1:
         return tried[0]
