@@ -63,11 +63,15 @@ def examples_of(case: Case, tools: Tools) -> list[str]:
 
 def without_example(case: Case, tools: Tools, place: int) -> str | None:
     """The prompt without one of its examples."""
-    pieces, examples = pieces_of(case, tools), examples_of(case, tools)
-    if pieces is None or not examples:
+    return with_examples(case, tools, [one for i, one in enumerate(examples_of(case, tools)) if i != place])
+
+
+def with_examples(case: Case, tools: Tools, kept: Sequence[str]) -> str | None:
+    """The prompt with some of its examples; None where they cannot be told apart."""
+    pieces = pieces_of(case, tools)
+    if pieces is None or not examples_of(case, tools):
         return None
     delimiter = str(case.context.get("fewshot_delimiter"))
-    kept: Sequence[str] = [one for i, one in enumerate(examples) if i != place]
     return with_message(case, tools, pieces[0] + "".join(one + delimiter for one in kept) + pieces[2])
 
 

@@ -79,13 +79,34 @@ def told(kind: Any, case: Case, tools: Tools) -> Any:
 # --- truncated ---------------------------------------------------------------------------------------------------------------
 
 
-def test_a_prompt_that_lost_its_beginning_is_asked_alone() -> None:
-    answers = Answering(two="#### 17", other="#### 18")
+QUESTION = "Q: what is 0?\nA:"
+FITTING = "Q: two?\nA: 7\n\nQ: three?\nA: 3\n\n" + QUESTION
+
+
+def test_a_prompt_that_lost_its_beginning_is_asked_with_the_examples_that_fit_and_alone() -> None:
+    answers = Answering(one="#### 17", other="#### 18")
     tools = Tools(encoder=Encoder(cut=4), respond=answers, tokenizer=Words())
-    proof = told(Truncated(), fewshot(), tools)
+    change = Truncated().propose(fewshot(), tools, Truncated().survey([], tools))
+    assert change is not None
+    assert change.remedy == "--num_fewshot 2, or --model_args max_length=… larger"
+    proof = Truncated().prove(fewshot(), change, tools)
     assert proof.right
-    assert answers.asked == ["Q: what is 0?\nA:"]
+    assert answers.asked == [FITTING, QUESTION]
     assert told(Truncated(), fewshot(1, answer="19"), tools).right is False
+
+
+@pytest.mark.parametrize("wrong", ["two", "other"])
+def test_what_is_right_under_one_whole_prompt_alone_is_not_proved(wrong: str) -> None:
+    said = {"two": "#### 18", "other": "#### 18", wrong: "#### 17"}
+    tools = Tools(encoder=Encoder(cut=4), respond=Answering(**said), tokenizer=Words())
+    assert told(Truncated(), fewshot(), tools).right is False
+
+
+def test_where_no_example_fits_the_document_is_asked_alone() -> None:
+    answers = Answering(other="#### 18")
+    tools = Tools(encoder=Encoder(cut=10), respond=answers, tokenizer=Words())
+    assert told(Truncated(), fewshot(), tools).right
+    assert answers.asked == [QUESTION]
 
 
 def test_a_whole_prompt_or_one_without_examples_is_not_asked_again() -> None:
