@@ -97,14 +97,14 @@ class Thinking(AttribHFLM):
 CHAT = "{% for turn in messages %}{{ turn['content'] }}{% endfor %}{% if add_generation_prompt %}" + OPENING + "{% endif %}"
 
 
-def run(folder: Path, plant: Plant, model: Path) -> Outcome:
-    """Evaluate a task of ``folder`` and read what was charged."""
+def run(folder: Path, plant: Plant, model: Path, budget: float) -> Outcome:
+    """Evaluate a task of ``folder`` and read what was charged within ``budget``, a share of the evaluation's own cost."""
     name, answers, more, options = plant.name, plant.answers, plant.model, plant.options
     database = folder / f"{name}.duckdb"
     arguments = {"attrib_db": str(database), "attrib_limit": 1, "attrib_graph": False, "attrib_checks": False}
-    artefacts = plant.artefacts
+    tried = {"attrib_artefacts": plant.artefacts, "attrib_artefact_budget": budget}
     made = Thinking if answers == "thinking" else AttribHFLM
-    lm = made(str(model), device="cpu", batch_size=16, attrib_artefacts=artefacts, **arguments, **more)
+    lm = made(str(model), device="cpu", batch_size=16, **tried, **arguments, **more)
     if answers == "chat":
         lm.tokenizer.chat_template = CHAT
     manager = TaskManager(include_path=str(folder), include_defaults=False)
@@ -155,7 +155,7 @@ def compare(plant: Plant, clean: Outcome, spoiled: Outcome, counts: dict[str, Co
             counts[kind].wrong += 1
 
 
-def measure(model: Path, say: Callable[[str], None], only: Sequence[str] = ()) -> dict[str, Any]:
+def measure(model: Path, say: Callable[[str], None], only: Sequence[str] = (), budget: float = 0.5) -> dict[str, Any]:
     """All plants, all clean tasks, all bugs."""
     counts: dict[str, Counts] = defaultdict(Counts)
     cleans: dict[str, Outcome] = {}
@@ -163,7 +163,7 @@ def measure(model: Path, say: Callable[[str], None], only: Sequence[str] = ()) -
     with tempfile.TemporaryDirectory() as place:
         for clean in CLEAN:
             folder = write_task(Path(place) / clean.name, clean)
-            cleans[clean.name] = found = run(folder, clean, model)
+            cleans[clean.name] = found = run(folder, clean, model, budget)
             wrong = found.documents - found.right
             charged = set(found.charged) | found.suspect
             failures, false = failures + len(wrong), false + len(charged & wrong)
@@ -173,7 +173,7 @@ def measure(model: Path, say: Callable[[str], None], only: Sequence[str] = ()) -
             if only and plant.name not in only:
                 continue
             folder = write_task(Path(place) / plant.name, plant)
-            found = run(folder, plant, model)
+            found = run(folder, plant, model, budget)
             compare(plant, cleans[plant.clean], found, counts)
             seconds, documents = seconds + found.examined, documents + len(found.documents)
             say(f"{plant.name} ({plant.kind}): {len(found.right)} right; {counts[plant.kind].figures()}")
@@ -182,7 +182,7 @@ def measure(model: Path, say: Callable[[str], None], only: Sequence[str] = ()) -
             if only and bug.name not in only:
                 continue
             folder = write_task(Path(place) / bug.name, bug)
-            found = run(folder, bug, model)
+            found = run(folder, bug, model, budget)
             bugs[bug.name] = {"kind": bug.kind, "first": found.first, "named": found.first == bug.kind}
             say(f"bug {bug.name}: {bug.kind}, first named {found.first or 'nothing'}")
     return {
@@ -207,11 +207,14 @@ def main() -> None:
     parser.add_argument("--only", nargs="*", default=(), help="these plants and bugs")
     parser.add_argument("--samples", nargs="*", type=Path, default=(), help="logged answers of real models, beside the plants")
     parser.add_argument("--model", type=Path, default=None, help="instead of the planted model")
+    parser.add_argument(
+        "--budget", type=float, default=0.5, help="attrib_artefact_budget; a large one lets everything be tried"
+    )
     arguments = parser.parse_args()
     logging.disable(logging.WARNING)
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
     started = time.monotonic()
-    found = measure(arguments.model or model_path(), lambda line: print(line, flush=True), arguments.only)
+    found = measure(arguments.model or model_path(), lambda line: print(line, flush=True), arguments.only, arguments.budget)
     if arguments.samples:
         found["logged"] = figures(arguments.samples)
     print(json.dumps(found, indent=2))

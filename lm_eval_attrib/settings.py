@@ -114,6 +114,7 @@ class Settings(BaseModel):
     max_seconds: Annotated[Positive | None, _word_means_none("none")] = Field(
         None, description="stop explaining after this long; running again goes on"
     )
+    strict: bool = Field(False, description="end with exit status 3, after the scores, where explaining did not go well")
     target: Literal["answer", "thinking"] | None = Field(
         None, description="part of a thinking model's response in which the pair is searched; none: as the profile says"
     )

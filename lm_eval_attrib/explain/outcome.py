@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import atexit
 import logging
+import os
+import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -14,6 +17,9 @@ from .progress import Progress
 from .sample import spoken
 
 logger = logging.getLogger(__name__)
+
+#: What a process ends with whose scores are there and whose explanations are not all (1 and 2 are errors and usage).
+INCOMPLETE = 3
 
 
 @dataclass(frozen=True)
@@ -41,6 +47,11 @@ class ExplainReport:
     problems: tuple[str, ...] = ()
     report: Path | None = None
     seconds: float = 0.0
+
+    @property
+    def went_well(self) -> bool:
+        """Whether nothing went wrong as a whole, nothing was cut short, and no failure ended in an error."""
+        return not (self.problems or self.interrupted or self.counts.get("error"))
 
 
 @dataclass
@@ -98,3 +109,26 @@ class Outcome:
         problems = [problem for part in everyone for problem in part.problems]
         self.interrupted = any(part.interrupted for part in everyone)
         self.counts, self.problems = counts, problems
+
+
+class ExitStatus:
+    """Ends the process with :data:`INCOMPLETE` where :meth:`fail` was called, once everything else has been done.
+
+    lm_eval prints its scores after explaining, and no exit status can be handed to it. What is registered first runs last at
+    the process's end: make one before anything else that has to be closed.
+    """
+
+    def __init__(self) -> None:
+        self._failed = False
+        atexit.register(self._leave)
+
+    def fail(self) -> None:
+        """The process will end with :data:`INCOMPLETE`."""
+        self._failed = True
+
+    def _leave(self) -> None:
+        if self._failed:
+            logging.shutdown()
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(INCOMPLETE)

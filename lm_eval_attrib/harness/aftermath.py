@@ -11,7 +11,7 @@ from ..evaluation.samples import read_tasks
 from ..evaluation.task import EvaluatedTask
 from ..explain.collect import EvaluatedModel, explain_tasks
 from ..explain.host import gather
-from ..explain.outcome import ExplainReport
+from ..explain.outcome import ExitStatus, ExplainReport
 from .observed_task import ObservedTask
 from .rebuilt_task import with_definitions
 from .scored_ids import ScoredIds
@@ -26,6 +26,8 @@ class Watched(EvaluatedModel, Protocol):
     scored: ScoredIds | None
     #: A task's answers, as a digest → the report on the evaluation that they were part of.
     reports: dict[str, ExplainReport]
+    #: Told where explaining did not go well (``attrib_strict``).
+    exit_status: ExitStatus | None
 
     def explains(self) -> bool: ...
 
@@ -40,6 +42,8 @@ def explain_evaluation(lm: Watched, observed: Sequence[ObservedTask], arguments:
                 one.read()
             _say_what_was_cached(lm, observed)
             report = explain_tasks(lm, observed, _settings(arguments))
+            if lm.exit_status is not None and not report.went_well:
+                lm.exit_status.fail()
             # The samples that an evaluation returns are those of all processes.
             parts = gather(lm, {one.name: answers_of(one) for one in observed})
             if not report.problems and not report.interrupted:

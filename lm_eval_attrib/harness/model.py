@@ -20,6 +20,7 @@ from lm_eval.models.utils import normalize_gen_kwargs
 
 from .. import plugin
 from ..errors import ArgumentError, NotDecoderOnly, SeamError
+from ..explain.outcome import ExitStatus
 from ..explain.preflight import preflight
 from ..prompt.ends import end_tokens
 from ..records import Continuation
@@ -61,6 +62,7 @@ class AttribHFLM(HFLM):  # type: ignore[misc]
         self._probe: list[tuple[Any, Ids, Ids]] | None = None
         self._prompts, self._responses = Interned(), Interned()
         self._generated, self._generating = 0, 0.0  # tokens, and the seconds that they took
+        self.exit_status = ExitStatus() if self.settings.strict else None
         preflight(self.settings, int(os.environ.get("RANK", "0")))  # before the weights are loaded
         # Weights made inside of inference mode could never be differentiated through.
         with torch.inference_mode(False), needs_told(str(pretrained)):
