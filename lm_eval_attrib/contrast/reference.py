@@ -11,8 +11,11 @@ from ..errors import ModelError
 from ..prompt.profiles import field_texts
 from ..prompt.spans import shared_length
 from ..records import Contrast, Failure, NoPair
+from .response.answer_forms import same_value
+from .response.gold import gold_answers
 from .response.read import Response, read_response
 from .response.retokenise import added, continue_with
+from .steps.written import CHAIN, written_units
 from .trial.greedy import Continuer
 from .trial.judging import ResponseJudge
 from .trial.proof import turns_right
@@ -63,6 +66,9 @@ class Reference:
 
 def _compared(failure: Failure, response: Response, texts: Sequence[str], bench: Workbench) -> Contrast | NoPair:
     """The first serious parting from the most alike references that there is evidence for."""
+    texts = _solutions(texts, failure, response, bench)
+    if not texts:
+        return NoPair(Reference.name, "the references are the answer alone, which says nothing of how to come to it")
     written = sorted(_written(response, texts, bench), key=lambda ids: -shared_length(ids, response.source.ids))
     found = [parting for ids in written[:_REFERENCES] for parting in partings(response, ids, bench)]
     serious = sorted((parting for parting in found if not parting.trivial), key=lambda one: one.place)
@@ -90,6 +96,14 @@ def _compared(failure: Failure, response: Response, texts: Sequence[str], bench:
     if bench.sibling is not None:
         return _unlikely(failure, response, bench, serious)
     return NoPair(Reference.name, _tried_in_vain(tried, len(serious), bench))
+
+
+def _solutions(texts: Sequence[str], failure: Failure, response: Response, bench: Workbench) -> list[str]:
+    """The references that work the answer out, where the response does: from a bare answer it parts with its first word."""
+    if len(written_units(response, response.token_at(response.end))) < CHAIN:
+        return list(texts)
+    golds = gold_answers(failure, bench)
+    return [text for text in texts if not any(same_value(text, gold) for gold in golds)]
 
 
 def _unlikely(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -185,6 +186,20 @@ class Sibling:
 
     def likely(self, failure: Failure, places: Sequence[str]) -> list[list[str]]:
         return [list(self.says) for _ in places]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (" She has 12 apples", "in casing and white space|needs the model"),
+        (" She counts 5 red apples and 7 green apples, so she has 12 of them", "the answer alone"),
+    ],
+)
+def test_a_bare_answer_is_no_reference_for_a_response_that_works_it_out(text: str, words: str) -> None:
+    failure = generated(text, "180", "12")
+    found = find_pair(failure, Workbench(byte_level(), reference=lambda failure: ["180"], strategies=("reference",)))
+    assert isinstance(found, NoPair)
+    assert re.search(words, found.reason)
 
 
 def test_a_sibling_s_ten_best_tokens_are_evidence() -> None:

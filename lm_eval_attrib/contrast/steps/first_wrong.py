@@ -24,10 +24,8 @@ from ..trial.judging import ResponseJudge
 from ..workbench import Workbench
 from .allowance import TokenAllowance
 from .trajectory import Announcement, Step, Tracker, announcement
-from .written import Unit, step_ends, written_units
+from .written import CHAIN, Unit, step_ends, written_units
 
-#: A response with fewer units before its answer is the answer, not a chain of thought.
-_CHAIN = 6
 #: Why nothing is searched in such a response. It is plain to see, and no pair says it.
 NO_CHAIN = "the response is its answer: no step stands before it"
 #: A step's fall counts from so many nats and from this share of the whole fall on.
@@ -176,7 +174,7 @@ def chain_of(failure: Failure, bench: Workbench) -> Chain | str:
         return "the answer has the gold answer's value: its form is what the metric rejects"
     stop = response.token_at(start)
     units = written_units(response, stop)
-    if len(units) < _CHAIN:
+    if len(units) < CHAIN:
         return NO_CHAIN
     gold = nearest_form(golds, given)
     said = announcement(response, start, end, gold, bench)

@@ -8,6 +8,9 @@ from typing import Literal
 
 from ..response.read import Response
 
+#: A response with fewer units before its answer is the answer, not a chain of thought.
+CHAIN = 6
+
 Kind = Literal["number", "name", "operator", "word", "end"]
 
 _UNIT = re.compile(
