@@ -23,7 +23,7 @@ import pyarrow.compute as pc
 from ..charges import Artefact, LedgerRow
 from ..errors import NotADatabase, StoreError, WrongSchema
 from ..records import Explained, Explanation, Failure, JudgedDocument, Run, TaskSummary
-from .database_file import meaning, prepare
+from .database_file import meaning, prepare, require_whole
 from .json_text import as_json
 from .layout import LAYOUT, OWN, Tables, documents_table, ledger_table
 from .reader import Readers
@@ -277,7 +277,8 @@ class Store(Readers, Sink):
         return connection
 
     def _check(self, connection: duckdb.DuckDBPyConnection) -> None:
-        """Raise unless the file holds this release's schema; write the schema into an empty database."""
+        """Raise unless the file is whole and holds this release's schema; write the schema into an empty database."""
+        require_whole(connection, self.path)
         objects = connection.execute("SELECT schema_name || '.' || table_name FROM duckdb_tables()").fetchall()
         if ("base.schema_version",) in objects:
             versions = connection.execute("SELECT version FROM base.schema_version").fetchall()

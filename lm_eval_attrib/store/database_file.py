@@ -14,6 +14,9 @@ from ..errors import Locked, NotADatabase, NotWritable, StoreError, WrongSchema
 # What the system says of a write that it refuses: DuckDB passes it on within errors of any kind.
 _UNWRITABLE = ("Could not write", *map(os.strerror, (errno.ENOSPC, errno.EFBIG, errno.EDQUOT, errno.EROFS, errno.EIO)))
 
+#: Bytes before a file's first block: three headers.
+_HEADERS = 3 * 4096
+
 
 def prepare(path: Path, *, read_only: bool) -> None:
     """Make ready for opening: the folders of a file to write are made. Whatever is no ordinary file is left untouched.
@@ -48,6 +51,23 @@ def prepare(path: Path, *, read_only: bool) -> None:
         raise NotWritable(f"{path} cannot be written: {error.filename} is a file, not a folder") from error
     except OSError as error:
         raise NotWritable(f"{short(path)} cannot be written: {error.strerror}") from error
+
+
+def require_whole(connection: duckdb.DuckDBPyConnection, path: Path) -> None:
+    """Raise where the file ends before its last block, which DuckDB finds out only when it reads one.
+
+    Raises:
+        NotADatabase: it does, as after a copy that did not end.
+    """
+    query = "SELECT block_size, total_blocks FROM pragma_database_size() WHERE database_name = current_database()"
+    row = connection.execute(query).fetchone()
+    size, blocks = row if row is not None else (0, 0)
+    expected, found = _HEADERS + size * blocks, path.stat().st_size
+    if found < expected:
+        raise NotADatabase(
+            f"{path} is not whole: it has {found:,} of {expected:,} bytes, as after a copy that did not end. Copy it again; "
+            "for a new evaluation, name a new file"
+        )
 
 
 def short(path: Path) -> str:

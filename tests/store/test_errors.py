@@ -222,3 +222,21 @@ def test_a_path_is_always_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         with Store.create(name) as store:
             store.add(explanation(1))
         assert (tmp_path / name).is_file()
+
+
+def test_a_copy_that_did_not_end_is_found_when_it_is_opened(tmp_path: Path) -> None:
+    path = tmp_path / "runs.duckdb"
+    with Store.create(path) as store:
+        store.begin(RUN)
+        for number in range(40):
+            store.add(explanation(number, tokens=200))
+        store.finish(RUN.run_id, "complete")
+    whole = path.read_bytes()
+    half = tmp_path / "half.duckdb"
+    half.write_bytes(whole[: len(whole) - 262_144])
+    for way in (Store.open, Store.create):
+        with pytest.raises(NotADatabase, match=r"half\.duckdb is not whole: it has [\d,]+ of [\d,]+ bytes"), way(half) as store:
+            store.sql("SELECT count(*) FROM failures")
+    half.write_bytes(whole)
+    with Store.open(half) as store:
+        assert store.sql("SELECT count(*) AS n FROM failures").to_pylist() == [{"n": 40}]
