@@ -170,13 +170,15 @@ def ledger(
 @main.command()
 @DATABASE
 @click.argument("failure_id")
-def show(database: Path, failure_id: str) -> None:
+@click.option("--reproduce", is_flag=True, help="Instead: the lm_eval command that makes this one failure again.")
+def show(database: Path, failure_id: str, reproduce: bool) -> None:
     """Print one failure: pair, top tokens, the label and the sentence that explains it. The beginning of an id is enough."""
+    from .commands.reproduce import reproduction
     from .commands.show import failure_text
     from .store.database import Store
 
     with Store.open(database) as store:
-        click.echo(failure_text(store, failure_id))
+        click.echo(reproduction(store, failure_id) if reproduce else failure_text(store, failure_id))
 
 
 @main.command()
