@@ -94,6 +94,9 @@ class Settings(BaseModel):
     limit: Annotated[Count | None, _word_means_none("all")] = Field(
         100, description="failures explained a task, a seeded sample; all: every one; 0: none"
     )
+    keep: Literal["graph", "layers", "tokens"] = Field(
+        "graph", description="what is stored of an explanation: all of it; no graph, heads and neurons; tokens alone"
+    )
     memory: Memory = Field("auto", description="how the backward pass is kept in memory")
     batch_size: Annotated[Positive | None, _word_means_none("auto")] = Field(None, description="pairs explained at once")
     profiles: File | None = Field(None, description="a folder of task profiles that come before the built-in ones")
@@ -159,7 +162,7 @@ class Settings(BaseModel):
         that a run can be continued with a larger ``attrib_limit`` or ``attrib_rollouts``. Annotations name failures of this
         very run, and profiles count by what they say of its tasks.
         """
-        named = {"contrast", "graph", "checks", "max_tokens", "target", "reference", "metric", "filter", "seed"}
+        named = {"contrast", "graph", "keep", "checks", "max_tokens", "target", "reference", "metric", "filter", "seed"}
         return self.model_dump(mode="json", exclude_defaults=True, include=named | self._judges(self.contrast))
 
     def content(self, order: Sequence[str]) -> dict[str, Any]:
@@ -170,6 +173,7 @@ class Settings(BaseModel):
                 the budget.
         """
         named = {"rule", "objective", "contrast", "graph", "checks", "target", "reference", "seed"}
+        named |= {"keep"} if self.keep != "graph" else set()  # what an explanation was without this argument, it still is
         return self.model_dump(mode="json", include=named | self._judges(order))
 
     def budget(self) -> dict[str, Any]:

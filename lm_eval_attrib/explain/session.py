@@ -32,6 +32,7 @@ from .outcome import ExplainReport, Outcome
 from .progress import FailureBar, Progress
 from .run_identity import explanation_ids, versions
 from .selection import Selection, Stored, opened, select
+from .to_records import kept
 
 logger = logging.getLogger(__name__)
 
@@ -193,7 +194,7 @@ class Session:
         failure = explanation.failure
         content = self.selection.contents.get(failure.failure_id)
         told = replace(explanation, explanation_id=content or "", version=VERSION, budget=self.settings.budget())
-        sink.add(replace(told, artefacts=self._tried(failure)))
+        sink.add(kept(replace(told, artefacts=self._tried(failure)), self.settings.keep))
         self.outcome.counts[explanation.status] += count
 
     # --- explain -------------------------------------------------------------------------------------------------

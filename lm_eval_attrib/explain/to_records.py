@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Collection, Sequence
 from dataclasses import replace
-from typing import TypedDict
+from typing import Literal, TypedDict
 
 import torch
 
@@ -186,3 +186,11 @@ def in_words(error: BaseException) -> str:
     """An expected error speaks for itself; of others the kind matters too."""
     text = str(error).strip().split("\n")[0]
     return text if isinstance(error, AttribError) else f"{type(error).__name__}: {text}"
+
+
+def kept(explanation: Explanation, keep: Literal["graph", "layers", "tokens"]) -> Explanation:
+    """What is stored of an explanation (``attrib_keep``); whatever was made of the rest, checks and labels, stays."""
+    if keep == "graph":
+        return explanation
+    without = replace(explanation, nodes=None, edges=None, heads=None, neurons=None, blocks=())
+    return without if keep == "layers" else replace(without, layers=())
