@@ -28,7 +28,9 @@ def preflight(settings: Settings, rank: int = 0) -> None:
     open_resources(settings.model_copy(update={"reference": None}) if elsewhere else settings)
     if rank == 0:
         there = settings.db.exists()
-        Store.create(settings.db).close()
+        with Store.create(settings.db) as store:
+            if there:
+                store.require_whole()
         if not there:
             settings.db.unlink()  # an evaluation that never comes to its failures should leave nothing behind
         if settings.report is not None:

@@ -23,7 +23,7 @@ import pyarrow.compute as pc
 from ..charges import Artefact, LedgerRow
 from ..errors import NotADatabase, StoreError, WrongSchema
 from ..records import Explained, Explanation, Failure, JudgedDocument, Run, TaskSummary
-from .database_file import meaning, prepare, require_whole
+from .database_file import meaning, prepare, require_whole, unread
 from .json_text import as_json
 from .layout import LAYOUT, OWN, Tables, documents_table, ledger_table
 from .reader import Readers
@@ -249,11 +249,15 @@ class Store(Readers, Sink):
         except (duckdb.Error, RuntimeError) as error:
             if _is_interrupt(error):
                 raise KeyboardInterrupt from error
-            raise StoreError(str(error)) from error
+            raise unread(error, self.path) or StoreError(str(error)) from error
 
     def merged_shards(self) -> set[str]:
         """Names of the flushes that were merged into this database."""
         return set(self.sql("SELECT flush FROM base.shards").to_pydict()["flush"])
+
+    def require_whole(self) -> None:
+        """Raise where the file ends before its last block (:func:`~.database_file.require_whole`)."""
+        require_whole(self._open, self.path)
 
     # ---- the connection
 
@@ -277,8 +281,7 @@ class Store(Readers, Sink):
         return connection
 
     def _check(self, connection: duckdb.DuckDBPyConnection) -> None:
-        """Raise unless the file is whole and holds this release's schema; write the schema into an empty database."""
-        require_whole(connection, self.path)
+        """Raise unless the file holds this release's schema; write the schema into an empty database."""
         objects = connection.execute("SELECT schema_name || '.' || table_name FROM duckdb_tables()").fetchall()
         if ("base.schema_version",) in objects:
             versions = connection.execute("SELECT version FROM base.schema_version").fetchall()

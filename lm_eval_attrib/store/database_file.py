@@ -54,20 +54,34 @@ def prepare(path: Path, *, read_only: bool) -> None:
 
 
 def require_whole(connection: duckdb.DuckDBPyConnection, path: Path) -> None:
-    """Raise where the file ends before its last block, which DuckDB finds out only when it reads one.
+    """Raise where the file ends before the last block of some table, which DuckDB finds out only when it reads that.
 
     Raises:
         NotADatabase: it does, as after a copy that did not end.
     """
-    query = "SELECT block_size, total_blocks FROM pragma_database_size() WHERE database_name = current_database()"
-    row = connection.execute(query).fetchone()
-    size, blocks = row if row is not None else (0, 0)
-    expected, found = _HEADERS + size * blocks, path.stat().st_size
+
+    def number(query: str, *given: str) -> int:
+        [(found,)] = connection.execute(query, given).fetchall()
+        return -1 if found is None else int(found)
+
+    tables = connection.execute("SELECT schema_name || '.' || table_name FROM duckdb_tables()").fetchall()
+    blocks = [number("SELECT max(block_id) FROM pragma_storage_info(?) WHERE persistent", name) for (name,) in tables]
+    size = number("SELECT max(block_size) FROM pragma_database_size()")
+    expected, found = _HEADERS + (max(blocks, default=-1) + 1) * size, path.stat().st_size
     if found < expected:
-        raise NotADatabase(
-            f"{path} is not whole: it has {found:,} of {expected:,} bytes, as after a copy that did not end. Copy it again; "
-            "for a new evaluation, name a new file"
-        )
+        raise NotADatabase(_broken(path, f"it has {found:,} of at least {expected:,} bytes"))
+
+
+def unread(error: Exception, path: Path) -> NotADatabase | None:
+    """What DuckDB's error says of a file that ends too early; None where it says something else."""
+    first = next(iter(str(error).strip().splitlines()), "")
+    return NotADatabase(_broken(path, first)) if "Could not read enough bytes" in first else None
+
+
+def _broken(path: Path, why: str) -> str:
+    return (
+        f"{path} is not whole ({why}), as after a copy that did not end. Copy it again; for a new evaluation, name a new file"
+    )
 
 
 def short(path: Path) -> str:
@@ -85,6 +99,8 @@ def meaning(error: duckdb.Error, path: Path, *, read_only: bool) -> StoreError:
     """The error of this package that says what DuckDB's error means for the user."""
     text = str(error).strip()
     first = text.splitlines()[0] if text else type(error).__name__
+    if (broken := unread(error, path)) is not None:
+        return broken
     if "lock on file" in text:
         return Locked(f"{path} is open in another process, and DuckDB lets only one write; wait for it, or end it. {first}")
     if "different configuration" in text:
