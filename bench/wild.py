@@ -275,7 +275,7 @@ def main() -> None:
     cases = [case for turn in zip_longest(*files) for case in turn if case is not None]  # each task's by turns
     measured: list[Measured] = []
     for case, found in bench.usable(cases):
-        measured.append(bench.measure(case, found, len(measured) < given.dear, len(measured) % given.whole == 0))
+        measured.append(bench.measure(case, found, len(measured) < given.dear, len(measured) % given.whole == given.whole - 1))
         print(f"{len(measured)} {case.task} {case.kind} {measured[-1].methods[DEFAULT]}", flush=True)
         if given.json:
             result = {"model": given.model, "cases": bench.outcomes, "tables": tables(measured)}
