@@ -130,10 +130,11 @@ def main() -> None:
     used = [case for case in cases if f"{case.file}:{case.task}" in own]
     others = [case for case in cases if case not in used]
     files = {case.file for case in used}
+    ranked = [case for case in others if case.rule == "attnlrp"]
     parts = {
         "fitted on": used,
-        "other tasks": [case for case in others if case.file in files and case.rule == "attnlrp"],
-        "other models": [case for case in others if case.file not in files and case.rule == "attnlrp"],
+        "other tasks": [case for case in ranked if case.file in files],
+        "other models" if used else "AttnLRP": [case for case in ranked if case.file not in files],
         "both rankings": others,
     }
     intercept, slope = fitted(used) if used else (INTERCEPT, SLOPE)
