@@ -24,7 +24,7 @@ LIST_SEPARATOR = "+"
 #: Bytes of one name in a path, on the file systems there are.
 LONGEST_NAME = 255
 
-Rule = Literal["attnlrp", "cplrp", "gradient", "integrated_gradients", "random"]
+Rule = Literal["attnlrp", "cplrp", "gim", "gradient", "integrated_gradients", "recency", "random"]
 Objective = Literal["logit_diff", "max_logit", "topk_avg", "demean", "sequence"]
 Memory = Literal["auto", "graph", "blockwise", "offload"]
 Checks = Literal["on", "cheap", "off"]

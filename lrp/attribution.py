@@ -86,6 +86,9 @@ def assemble(pair: Pair, results: list[PassResult], rule: str, visited: tuple[An
         generator = torch.Generator().manual_seed(_own_seed(pair, seed))
         layers = torch.randn((1, n), generator=generator)
         everything = layers[0]
+    elif rule == "recency":
+        layers = torch.arange(1.0, n + 1)[None]
+        everything = layers[0]
     else:
         layers = _over_the_prompt(pair, results, n)
         everything = torch.cat([layers[0], *(term.relevance for term in terms)])

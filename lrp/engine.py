@@ -23,6 +23,7 @@ from .graph.request import GraphRequest
 from .graph.visitor import GraphVisitor
 from .integrated import integrated_gradients
 from .memory import plan as plans
+from .mixers.attention_edges import PATHS
 from .mixers.known import mixing_sites, ruled
 from .pair import Pair, require_tokens, without_padding
 from .rules.activations import Activations
@@ -43,7 +44,7 @@ class Engine:
 
     Args:
         model: A causal language model of transformers, in any state; it is as before after every call.
-        rule: ``attnlrp``, ``cplrp``, ``gradient``, ``integrated_gradients`` or ``random``.
+        rule: One of :data:`METHODS`: ``attnlrp``, ``cplrp``, ``gim``, or a baseline.
         memory: ``auto`` plans before it runs; ``graph`` keeps every block's graph; ``blockwise`` keeps block inputs and
             runs each block again; ``offload`` keeps these inputs on the host.
         batch_size: Most prompts in one batch; None chooses by length.
@@ -300,8 +301,10 @@ class Engine:
         if graph is False and not units:
             return None
         if self._table is None:
-            raise ArgumentError(f"Graphs, heads and neurons follow the rules attnlrp and cplrp; {self.rule} has none.")
+            raise ArgumentError(f"Heads and neurons follow the rules {', '.join(TABLES)}; {self.rule} has none.")
         request = graph if isinstance(graph, GraphRequest) else GraphRequest(edges=graph)
+        if request.edges and self.rule not in PATHS:
+            raise ArgumentError(f"Graphs follow the rules {' and '.join(PATHS)}; {self.rule} has none.")
         return lambda batch: GraphVisitor(request, self.rule, [len(prompt) for prompt in batch.prompts], self._learnt)
 
 

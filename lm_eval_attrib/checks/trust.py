@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 from scipy import special, stats
@@ -12,7 +12,7 @@ from ..records import Check, Trust
 from ..terms import MASK_TOP, delta_text
 
 #: Weights of the parts: what an experiment showed counts as much as the two figures about the attribution itself together.
-EFFECT, COMPLETENESS, AGREEMENT = 0.5, 0.25, 0.25
+WEIGHTS = {"effect": 0.5, "completeness": 0.25, "agreement": 0.25}
 #: Log-odds that one of the three top words is causal, by the score. Set by hand, so that scores of 0.7 and 0.4 are 0.9 and 0.6:
 #: no fit stands behind them yet. ``bench/trust.py`` fits both on planted cases and tries them on others.
 INTERCEPT, SLOPE = -2.0, 6.0
@@ -41,30 +41,53 @@ def trust(delta: float, completeness_gap: float | None, checks: Sequence[Check],
     Args:
         delta: Δℓ (nats) of the unchanged prompt.
     """
-    parts: list[tuple[float, float, str]] = []
-    masked = _masked(checks)
-    if masked is not None:
-        words = f"{masked.amount:g} top word" + ("" if masked.amount == 1 else "s")
-        said = f"masking the {words} takes Δℓ from {delta_text(masked.delta_before)} to {delta_text(masked.delta_after)}"
-        if masked.draws:
-            said += f", {masked.turned_draws} of {masked.draws} random places turn it too"
-        parts.append((EFFECT, _effect(masked), said))
-    if completeness_gap is not None and math.isfinite(completeness_gap):
-        parts.append((COMPLETENESS, _clip(1 - completeness_gap), f"the relevance misses {completeness_gap:.0%} of Δℓ"))
-    if agreement is not None and math.isfinite(agreement):
-        parts.append((AGREEMENT, _clip(agreement), f"AttnLRP and CP-LRP rank tokens alike by {delta_text(agreement)}"))
+    parts = trust_parts(completeness_gap, checks, agreement)
     if not parts:
         return Trust("low", 0.0, "Low: neither checks nor a completeness gap are known.")
-    score = math.fsum(weight * part for weight, part, _ in parts) / math.fsum(weight for weight, _, _ in parts)
-    probability = float(special.expit(INTERCEPT + SLOPE * score))
+    masked = _masked(checks)
+    probability = float(special.expit(INTERCEPT + SLOPE * trust_score(parts)))
     doubts = [] if delta > _CLEAN else [f"Δℓ is {delta_text(delta)}, too close to call"]
     doubts += [] if masked is not None else ["no word was masked"]
     doubts += ["no random places were tried"] if masked is not None and masked.turned and not masked.draws else []
     level: Literal["high", "medium", "low"] = "low"
     if probability >= MEDIUM:
         level = "high" if probability >= HIGH and not doubts else "medium"
-    told = "; ".join([*(text for _, _, text in parts), *doubts])
+    told = "; ".join([*_said(parts, masked, completeness_gap, agreement), *doubts])
     return Trust(level, probability, f"{level.capitalize()} ({probability:.2f}): {told}.")
+
+
+def trust_parts(completeness_gap: float | None, checks: Sequence[Check], agreement: float | None) -> dict[str, float]:
+    """The parts of the score that are known, by name, each in [0, 1]; see :func:`trust`."""
+    parts: dict[str, float] = {}
+    masked = _masked(checks)
+    if masked is not None:
+        parts["effect"] = _effect(masked)
+    if completeness_gap is not None and math.isfinite(completeness_gap):
+        parts["completeness"] = _clip(1 - completeness_gap)
+    if agreement is not None and math.isfinite(agreement):
+        parts["agreement"] = _clip(agreement)
+    return parts
+
+
+def trust_score(parts: Mapping[str, float]) -> float:
+    """Their mean by :data:`WEIGHTS`, in [0, 1]."""
+    return math.fsum(WEIGHTS[name] * part for name, part in parts.items()) / math.fsum(WEIGHTS[name] for name in parts)
+
+
+def _said(parts: Mapping[str, float], masked: Check | None, gap: float | None, agreement: float | None) -> list[str]:
+    """What the parts follow from, for a reader."""
+    told = []
+    if masked is not None:
+        words = f"{masked.amount:g} top word" + ("" if masked.amount == 1 else "s")
+        said = f"masking the {words} takes Δℓ from {delta_text(masked.delta_before)} to {delta_text(masked.delta_after)}"
+        if masked.draws:
+            said += f", {masked.turned_draws} of {masked.draws} random places turn it too"
+        told.append(said)
+    if gap is not None and "completeness" in parts:
+        told.append(f"the relevance misses {gap:.0%} of Δℓ")
+    if agreement is not None and "agreement" in parts:
+        told.append(f"AttnLRP and CP-LRP rank tokens alike by {delta_text(agreement)}")
+    return told
 
 
 def rank_agreement(first: Sequence[float], second: Sequence[float]) -> float | None:

@@ -1,4 +1,4 @@
-"""A planted case as the engine explains it: the pair of tokens where right and wrong part, and the words of the cause."""
+"""A planted case as the engine explains it: the decision between right and wrong, and the words of the cause."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Planted:
     """A case in tokens.
 
     Attributes:
-        pair: wrong against right, where they first differ.
+        pair: wrong against right, where they first differ or as a whole.
         attribution: what the engine made of it.
         words: the words that may be ranked, as positions of their tokens: neither sinks nor the explained position.
         cause: indices into ``words`` of the words of the cause.
@@ -34,18 +34,29 @@ class Planted:
 
 
 def planted(engine: Engine, tokenizer: Tokenizer, encode: Encode, case: PlantedCase) -> Planted | str:
-    """The case in tokens, attributed by ``engine``, or why it can not be explained at one position."""
+    """The case in tokens, attributed by ``engine``, or why it can not be explained.
+
+    What is explained is what a run would explain (method.md, 5): the first differing token, while it is clean and carries at
+    least half of the margin; else both options whole, whose log-odds are the margin.
+    """
     (ids, wrong), (others, right) = encode(case.prompt, case.wrong), encode(case.prompt, case.right)
+    if tuple(ids) != tuple(others):
+        return "options change the prompt's own tokens"
     shared = shared_length(wrong, right)
-    if tuple(ids) != tuple(others) or shared in (len(wrong), len(right)):
-        return "options do not part at one token"
-    prompt = (*ids, *wrong[:shared])
-    pair = Pair(prompt, wrong[shared], right[shared])
-    [attribution] = engine.attribute([pair])
-    if attribution.delta_logit <= _CLEAN:
-        return "not clean"
-    if attribution.delta_logit < _LEAST_SHARE * -case.margin_after:
-        return "margin lies on later tokens"
+    attribution = None
+    pair = Pair(tuple(ids), wrong[0], right[0], objective="sequence", target_ids=tuple(wrong), contrast_ids=tuple(right))
+    if shared < min(len(wrong), len(right)):
+        first = Pair((*ids, *wrong[:shared]), wrong[shared], right[shared])
+        [attribution] = engine.attribute([first])
+        if attribution.delta_logit > max(_CLEAN, _LEAST_SHARE * -case.margin_after):
+            pair = first
+        else:
+            attribution = None
+    if attribution is None:
+        [attribution] = engine.attribute([pair])
+        if attribution.delta_logit <= _CLEAN:
+            return "not clean"
+    prompt = tuple(pair.input_ids)
     sinks = sink_positions(prompt, tokenizer, attribution.loud)
     ranked = [tuple(word) for word in words(prompt, tokenizer, sinks) if len(prompt) - 1 not in word]
     found = cause_positions(prompt, tokenizer, case)

@@ -50,6 +50,18 @@ def words_until_turned(measure: Measure, words: Sequence[Sequence[int]], order: 
     return None
 
 
+def leave_one_out(measure: Measure, words: Sequence[Sequence[int]], length: int) -> Tensor:
+    """[length] what Δℓ loses when a word is masked alone, on the word's tokens in equal parts: the dear reference.
+
+    One row a word and one for the unchanged prompt. Of two words either of which suffices, neither loses anything.
+    """
+    plain, *left = measure([Variant(), *(Variant(masked=tuple(word)) for word in words)]).tolist()
+    found = torch.zeros(length)
+    for word, value in zip(words, left, strict=True):
+        found[list(word)] = (plain - value) / len(word)
+    return found
+
+
 @dataclass(frozen=True)
 class DeletionCurves:
     """Δℓ while words are masked, most relevant first and least relevant first.

@@ -22,6 +22,7 @@ from .functions import Factor, FusedNorm, TwoRules, applied, in_float32, scale_g
 from .pointwise import clamp, constant, constant_deviation, dropout, gate, gelu, piecewise_linear, pointwise, power
 from .products import ToValue, added_product, einsum, in_place, product, quotient_of
 from .rule import Function, Rule, UnknownUse, carries
+from .temperature import soft_attention, soft_softmax
 
 _LERP = {torch.lerp, Tensor.lerp}
 
@@ -137,6 +138,7 @@ def _table(to_value: ToValue, softmax: Rule, fused_attention: Rule) -> dict[Func
 TABLES: Mapping[str, Mapping[Function, Rule]] = {
     "attnlrp": _table(False, linear, attention(query_key=0.25, value=0.5, mask=0.5)),
     "cplrp": _table(True, softmax_constant, attention(query_key=0.0, value=1.0, mask=0.0)),
+    "gim": _table(False, soft_softmax(), soft_attention()),
 }
 
 
@@ -150,5 +152,5 @@ def table_of_both(rules: TwoRules) -> Mapping[Function, Rule]:
     return _table(rules, softmax_not_shared, fused)
 
 
-#: Every method the engine offers; the last three are the baselines of method.md, 7.
-METHODS = ("attnlrp", "cplrp", "gradient", "integrated_gradients", "random")
+#: Every method the engine offers; the last four are the baselines of method.md, 7.
+METHODS = ("attnlrp", "cplrp", "gim", "gradient", "integrated_gradients", "recency", "random")

@@ -76,6 +76,7 @@ class Sweep:
         embed: Applied to the first block's input (integrated gradients walk it from the baseline).
         check_replay: Compare every replayed block with its stored output.
         two: Where the rules are two for one graph: told which of them a turn follows. The visitor sees the first one's turns.
+        finite: Refuse relevance that is not; False where only scalars are wanted.
 
     Raises:
         ReplayMismatch: a block run again gave another output.
@@ -89,6 +90,7 @@ class Sweep:
     embed: Callable[[Tensor], Tensor] = lambda hidden: hidden
     check_replay: bool = False
     two: TwoRules | None = None
+    finite: bool = True
     _second: list[bool] = field(default_factory=list)
     _locals: dict[int, LocalGraph] = field(default_factory=dict)
 
@@ -127,7 +129,8 @@ class Sweep:
                     continue
                 picked = [rows[u].index(row) for row in wanted.rows]
                 relevance = layers[t][:, u, : len(batch.prompts[u])]
-                _require_finite(relevance)
+                if self.finite:
+                    _require_finite(relevance)
                 results[t].append(PassResult(scalars[t][u], logits[u, picked].float().cpu(), relevance, loud[u]))
         return results
 

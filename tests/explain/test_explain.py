@@ -166,7 +166,7 @@ def test_an_explanation_is_whole(model: Any, tokenizer: Any, settings: Settings)
     assert found.seconds > 0
 
 
-@pytest.mark.parametrize("rule", ["gradient", "random"])
+@pytest.mark.parametrize("rule", ["gim", "gradient", "recency", "random"])
 def test_baselines_have_no_graph(model: Any, tokenizer: Any, settings: Settings, rule: str) -> None:
     baseline = settings.model_copy(update={"rule": rule, "graph": True})
     [found] = Explainer(model, tokenizer, baseline).explain([failure(1, tokenizer)])

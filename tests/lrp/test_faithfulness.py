@@ -13,6 +13,7 @@ from lm_eval_attrib.lrp.intervention.faithfulness import (
     curve_counts,
     deletion_curves,
     hit_at,
+    leave_one_out,
     masks,
     ranking,
     share_on,
@@ -51,6 +52,12 @@ def test_word_relevance_sums_tokens_and_ranks_by_sign() -> None:
 
 def test_masks_are_prefixes_of_the_order() -> None:
     assert [variant.masked for variant in masks(WORDS, [3, 0, 2, 1], [0, 1, 3])] == [(), (5, 6), (1, 4, 5, 6)]
+
+
+def test_leave_one_out_gives_each_word_what_is_lost_without_it() -> None:
+    measure = Additive([1.0, -2.0, 0.5, 3.0], base=-1.0)
+    assert leave_one_out(measure, WORDS, 8).tolist() == [0.0, 1.0, -1.0, -1.0, 0.5, 1.5, 1.5, 0.0]
+    assert measure.rows == 5
 
 
 def test_words_until_turned() -> None:

@@ -9,6 +9,9 @@ import pytest
 import torch
 from families import FAMILIES, VOCAB, exact, tokens
 from lm_eval_attrib.lrp import Engine, Pair, integrated
+from lm_eval_attrib.lrp.rules.operations import resolve
+from lm_eval_attrib.lrp.rules.tables import TABLES
+from lm_eval_attrib.lrp.rules.temperature import soft_attention, soft_softmax
 from torch import Tensor
 from transformers import PreTrainedModel
 
@@ -95,7 +98,7 @@ def test_equal_sequences_give_zero(model: PreTrainedModel) -> None:
     assert not found.layers.any()
 
 
-@pytest.mark.parametrize("rule", ["attnlrp", "cplrp", "gradient", "integrated_gradients"])
+@pytest.mark.parametrize("rule", ["attnlrp", "cplrp", "gim", "gradient", "integrated_gradients"])
 @pytest.mark.parametrize("objective", ["max_logit", "topk_avg", "demean"])
 def test_relevance_is_linear_in_the_objective(model: PreTrainedModel, objective: str, rule: str) -> None:
     """Every rule's backward is linear: ℓ(a) − ℓ(b) = (ℓ(a) − m) − (ℓ(b) − m) for every mean m."""
@@ -135,6 +138,45 @@ def test_integrated_gradients_that_do_not_converge_say_so(model: PreTrainedModel
     monkeypatch.setattr(integrated, "MOST_STEPS", 40)
     [found] = Engine(model, rule="integrated_gradients").attribute([pair("logit_diff")])
     assert re.fullmatch(r"integrated gradients, 40 steps, not converged: their sum misses \d+ % of .*", found.notes[0])
+
+
+def test_integrated_gradients_need_no_gradient_at_the_zero_embedding() -> None:
+    """Each norm divides by √ε there: in a deep model that is infinite."""
+    model = FAMILIES["llama"].build()
+    for module in model.modules():
+        if hasattr(module, "variance_epsilon"):
+            module.variance_epsilon = 1e-200
+    [found] = Engine(model, rule="integrated_gradients").attribute([pair("logit_diff")])
+    assert found.tokens.isfinite().all()
+    assert found.tokens.any()
+
+
+def test_recency_ranks_the_last_token_first(model: PreTrainedModel) -> None:
+    [found] = Engine(model, rule="recency").attribute([pair("logit_diff")])
+    assert found.tokens.tolist() == list(range(1, len(IDS) + 1))
+    assert found.delta_logit == pytest.approx(Engine(model).attribute([pair("logit_diff")])[0].delta_logit)
+
+
+@pytest.mark.parametrize("implementation", ["sdpa", "eager"])
+def test_gim_is_attnlrp_but_for_the_softmax(implementation: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = FAMILIES["llama"].build()
+    model.set_attn_implementation(implementation)
+    asked = [pair("logit_diff"), pair("logit_diff", OTHER)]
+    found, other = (Engine(model, rule=rule).attribute(asked) for rule in ("gim", "attnlrp"))
+    assert not torch.allclose(found[0].layers, other[0].layers, rtol=1e-3)
+    for name, rule in (("softmax", soft_softmax(1.0)), ("scaled_dot_product_attention", soft_attention(1.0))):
+        for function in resolve(name):
+            monkeypatch.setitem(TABLES["gim"], function, rule)  # type: ignore[arg-type]
+    for one, two in zip(Engine(model, rule="gim").attribute(asked), other, strict=True):
+        torch.testing.assert_close(one.layers, two.layers, rtol=1e-9, atol=1e-11)
+
+
+def test_gim_has_heads_but_no_graph(model: PreTrainedModel) -> None:
+    [found] = Engine(model, rule="gim").attribute([pair("logit_diff")], units=True)
+    assert len(found.heads) == model.config.num_hidden_layers
+    assert found.heads[-1].relevance.abs().max() > 0
+    with pytest.raises(ArgumentError, match="Graphs follow the rules attnlrp and cplrp; gim has none"):
+        Engine(model, rule="gim").attribute([pair("logit_diff")], graph=True)
 
 
 def test_random_is_seeded_and_its_own_for_each_pair(model: PreTrainedModel) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -14,6 +14,7 @@ from lm_eval_attrib.lrp.rules.mode import RuleMode
 from lm_eval_attrib.lrp.rules.tables import TABLES
 from reference import operations as op
 from reference.attention import Heads
+from ruled import assert_same, draw, relevances
 from torch import Tensor, nn
 from transformers import activations as written_out
 from transformers.models.bloom.modeling_bloom import BloomGelu
@@ -21,26 +22,6 @@ from transformers.models.bloom.modeling_bloom import BloomGelu
 from lm_eval_attrib.errors import NoRule
 
 RULES = ("attnlrp", "cplrp")
-
-
-def draw(*shape: int, seed: int = 0) -> Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-
-
-def relevances(function: Callable[..., Tensor], *inputs: Tensor, rule: str = "attnlrp") -> tuple[Tensor, ...]:
-    """Output, the relevance it is given, and the relevance that each input gets."""
-    leaves = [x.clone().requires_grad_() for x in inputs]
-    mode = RuleMode(TABLES[rule], Activations(), {})
-    with mode.active():
-        y = function(*leaves)
-    weight = draw(*y.shape, seed=99)
-    gradients: Sequence[Tensor | None] = torch.autograd.grad(y, leaves, weight, allow_unused=True)
-    given = [torch.zeros_like(x) if g is None else x * g for x, g in zip(inputs, gradients, strict=True)]
-    return (y.detach(), y.detach() * weight, *given)
-
-
-def assert_same(one: Tensor, other: Tensor) -> None:
-    torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-12)
 
 
 ELEMENTWISE: dict[str, Callable[[Tensor], Tensor]] = {
@@ -273,7 +254,7 @@ def test_routers_renormalisation_is_the_gradient() -> None:
     assert_same(relevances(divided, x)[2], relevances(lambda x: torch.softmax(x.topk(3).values, -1), x)[2])
 
 
-@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("rule", [*RULES, "gim"])
 @pytest.mark.parametrize("groups", [1, 2])
 def test_fused_attention(rule: str, groups: int) -> None:
     heads, n, width = 4, 7, 5

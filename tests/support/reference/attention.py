@@ -44,7 +44,8 @@ class Heads:
                 parts.append((torch.zeros_like(self.q[head]), torch.zeros_like(self.k[head]), v))
                 continue
             to_weights, v = op.matmul(weights, self.v[head], out[head])
-            to_scores = op.softmax(self.scores[head], to_weights)
+            scores = self.scores[head]
+            to_scores = op.soft_softmax(scores, to_weights, 2.0) if method == "gim" else op.softmax(scores, to_weights)
             unmasked = self.q[head] @ self.k[head].T  # a masked score took no relevance, so its product does not matter
             contributions = (
                 self.q[head][:, None, :] * self.k[head][None, :, :] / unmasked[:, :, None] * to_scores[:, :, None] / 2

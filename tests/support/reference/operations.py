@@ -41,6 +41,14 @@ def softmax(x: Tensor, relevance: Tensor) -> Tensor:
     return torch.where(finite, x, 0.0) * (relevance - s * relevance.sum(-1, keepdim=True))
 
 
+def soft_softmax(x: Tensor, relevance: Tensor, temperature: float) -> Tensor:
+    """``∂a_j/∂x_i := ã_j (δ_ij − ã_i)`` with a = softmax(x), ã = softmax(x / T) (arXiv 2505.17630, 4.1)."""
+    gradient = torch.where(torch.isfinite(x), relevance / torch.softmax(x, -1), 0.0)
+    soft = torch.softmax(x / temperature, -1)
+    jacobian = torch.diag_embed(soft) - soft[..., :, None] * soft[..., None, :]
+    return torch.where(torch.isfinite(x), x, 0.0) * (jacobian @ gradient[..., None])[..., 0]
+
+
 def matmul(a: Tensor, b: Tensor, relevance: Tensor) -> tuple[Tensor, Tensor]:
     """``O_jp = Σ_i A_ji V_ip`` ↦ ``R(A)_ji = Σ_p A_ji V_ip / (2 O_jp) R_jp`` and likewise for V (AttnLRP, Proposition 3.3).
 
