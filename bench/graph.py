@@ -3,7 +3,7 @@
 Everything is measured in this run:
 
 block    one block's edges in closed form against the packed way (each receiving token a batch row with a backward of its own).
-delta    the same of a block with a gated delta rule, and how its closed form grows with the prompt.
+delta    the same of a block with a gated delta rule, and how time and memory of its closed form grow with the prompt.
 whole    attribution with the whole, pruned graph against attribution alone, at several prompt lengths.
 long     a pruned graph of a long prompt in a process of its own: peak resident memory.
 """
@@ -24,6 +24,7 @@ from typing import Any
 import torch
 from engine import prompt, seconds
 from lm_eval_attrib.lrp import Engine, GraphRequest, Pair
+from lm_eval_attrib.lrp.memory.footprint import Ledger
 from lm_eval_attrib.lrp.sweep.objectives import passes
 from lm_eval_attrib.lrp.sweep.sweep import Batch
 from lm_eval_attrib.lrp.sweep.visitor import LocalGraph, Pulled
@@ -82,7 +83,10 @@ def packed(engine: Engine, pair: Pair, block: int, rows: int) -> tuple[Tensor, f
 
 
 def block_table(model: PreTrainedModel, n: int, rows: int, rounds: int = 9) -> dict[str, Any]:
-    """The middle one of three blocks, so that every row carries gradient; without ``rows`` the packed way is left out."""
+    """The middle one of three blocks, so that every row carries gradient.
+
+    Without ``rows`` the packed way is left out, and the most memory that the closed form's tensors take at once is counted.
+    """
     engine = Engine(model, memory="graph")
     pair = Pair(prompt(n), target=11, contrast=12)
     [found] = engine.attribute([pair], graph=True)
@@ -94,7 +98,9 @@ def block_table(model: PreTrainedModel, n: int, rows: int, rounds: int = 9) -> d
         matrix = found.graph.matrix(1)
         taken.append(time.perf_counter() - start)
     if not rows:
-        return {"tokens": n, "closed_seconds": statistics.median(taken)}
+        with Ledger() as ledger:
+            found.graph.matrix(1)
+        return {"tokens": n, "closed_seconds": statistics.median(taken), "closed_mib": ledger.peak / 2**20}
     expected, packed_seconds = packed(engine, pair, 1, rows)
     packed_seconds *= n / rows
     closed = statistics.median(taken)
@@ -180,9 +186,13 @@ def main() -> None:
             f"{block['packed_seconds']:.1f} s: {block['ratio']:.0f} times; "
             f"largest difference {block['largest_relative_difference']:.1e}"
         )
-    result["delta_growth"] = [block_table(model, n, 0, 1) for n in options.delta_lengths]
-    for row in result["delta_growth"]:
-        print(f"one delta, n = {row['tokens']}: closed form {row['closed_seconds']:.2f} s")
+    result["delta_growth"] = rows = [block_table(model, n, 0, 3) for n in options.delta_lengths]
+    for row in rows:
+        row["times_the_first"] = row["closed_seconds"] / rows[0]["closed_seconds"]
+        print(
+            f"one delta, n = {row['tokens']}: closed form {row['closed_seconds']:.2f} s "
+            f"({row['times_the_first']:.0f} times the first), {row['closed_mib']:.0f} MiB"
+        )
     result["whole"] = whole_table(options.lengths, options.blocks, options.rounds)
     print(f"{'tokens':>7} {'alone s':>9} {'graph s':>9} {'added':>7}   ({options.blocks} blocks)")
     for row in result["whole"]:

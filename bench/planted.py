@@ -1,8 +1,9 @@
 """Attributions and labels against failures whose cause is known: ``python bench/planted.py``.
 
-The planted model (tasks/planted) is evaluated on its benchmark as a user would do it; every failure is explained, checked and
-labelled. Each attribution method then ranks the words of every failure that words of the prompt cause, and is held against
-the words that the documents name. Printed, and written with ``--json``:
+The planted model (tasks/planted), or with ``--hybrid`` its sibling of three gated-delta blocks to one with attention, is
+evaluated on its benchmark as a user would do it; every failure is explained, checked and labelled. Each attribution method
+then ranks the words of every failure that words of the prompt cause, and is held against the words that the documents name.
+Printed, and written with ``--json``:
 
 - hit@1, hit@3: one of the 1 or 3 top-ranked words is one of the cause; trigger@3: the trigger word itself is;
 - share: the part of all positive relevance that lies on the cause (special tokens apart);
@@ -45,7 +46,7 @@ from lm_eval_attrib.lrp.intervention.faithfulness import (
     words_until_turned,
 )
 from lm_eval_attrib.lrp.intervention.probe import Probe
-from lm_eval_attrib.tasks.planted import GROUP, LONG_GROUP, model_path, task_path
+from lm_eval_attrib.tasks.planted import GROUP, LONG_GROUP, hybrid_model_path, model_path, task_path
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
 from lm_eval_attrib.harness.model import AttribHFLM
@@ -167,18 +168,20 @@ def mean(rows: Sequence[dict[str, float | None]]) -> dict[str, float | None]:
     return result
 
 
-def methods(model: PreTrainedModel, found: Sequence[Case]) -> dict[str, dict[str, dict[str, float | None]]]:
+def methods(
+    model: PreTrainedModel, found: Sequence[Case], rules: Sequence[str]
+) -> dict[str, dict[str, dict[str, float | None]]]:
     """The table of every group of causes: its methods' means."""
     caused = [case for case in found if case.doc["cause_words"] and case.as_planted]
     rows: dict[str, list[dict[str, float | None]]] = {}
-    for rule in METHODS:
+    for rule in rules:
         engine = Engine(model, rule=rule)
         engine.attribute([caused[0].pair])  # the audit, and whatever else only the first prompt pays
         rows[rule] = [measure(model, case, rule, engine) for case in caused]
         print(f"  {rule}: {len(caused)} failures", flush=True)
     return {
         name: {
-            rule: mean([row for row, case in zip(rows[rule], caused, strict=True) if case.cause in causes]) for rule in METHODS
+            rule: mean([row for row, case in zip(rows[rule], caused, strict=True) if case.cause in causes]) for rule in rules
         }
         for name, causes in TABLES.items()
     }
@@ -247,6 +250,8 @@ def main() -> None:
     """Prints the tables; ``--json`` also writes them."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", type=Path, default=model_path())
+    parser.add_argument("--hybrid", action="store_const", const=hybrid_model_path(), dest="model", help="the hybrid sibling")
+    parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
     parser.add_argument("--limit", type=int, help="documents a task; all by default")
     parser.add_argument("--db", type=Path, help="keep the database of failures here")
     parser.add_argument("--json", type=Path)
@@ -262,7 +267,7 @@ def main() -> None:
     failures = Counter(case.cause for case in found if case.as_planted)
     print("right: " + ", ".join(f"{task} {score:.3f}" for task, score in scores.items()))
     print(f"failures as planted: {failures.total()} ({dict(failures)}); wrong in another way, left out: {dict(astray)}")
-    tables = methods(model, found)
+    tables = methods(model, found, given.methods)
     for name, table in tables.items():
         show(name, table)
     lengths = by_length(model, found)

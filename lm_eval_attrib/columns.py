@@ -41,9 +41,13 @@ class NodeTable:
 
 @dataclass(frozen=True)
 class EdgeTable:
-    """Kept edges of block ``layer``: ``(layer - 1, source)`` to ``(layer, target)``; weight = ov + qk + same-token rest."""
+    """Kept edges of block ``layer``: ``(source_layer, source)`` to ``(layer, target)``; weight = ov + qk + same-token rest.
+
+    ``source_layer`` is ``layer`` - 1, or lower where the block reads what an earlier one made (shared keys and values).
+    """
 
     layer: Column
+    source_layer: Column
     source: Column
     target: Column
     weight: Column

@@ -221,7 +221,7 @@ class Engine:
         ids = torch.tensor([list(input_ids)], device=self.decoder.device)
         if self.decoder.entangled:
             with torch.enable_grad(), self._rules(None):
-                whole = one_graph(self.decoder, ids, [None] * len(self.decoder))
+                whole = one_graph(self.decoder, ids, [None] * len(self.decoder), joined=True)
             return whole.blocks[first].x, whole.blocks[last].y
         with torch.enable_grad(), self._rules(None):
             self.decoder.capture(ids, enter=enter, leave=leave)

@@ -24,7 +24,7 @@ _PARTS: dict[str, str] = {
     "tokens": "failure_id, position, token_id, token, segment, special, relevance, relevance_norm, chained ORDER BY position",
     "layers": "failure_id, layer, position, relevance ORDER BY layer, position",
     "nodes": "failure_id, layer, position, relevance ORDER BY layer, position",
-    "edges": "failure_id, layer, source, target, weight, ov, qk ORDER BY layer, target, source",
+    "edges": "failure_id, layer, source_layer, source, target, weight, ov, qk ORDER BY layer, target, source_layer, source",
     "heads": "failure_id, layer, head, position, relevance ORDER BY layer, head, position",
     "neurons": "failure_id, layer, neuron, position, relevance ORDER BY layer, neuron, position",
     "graph_figures": "* ORDER BY layer",

@@ -142,6 +142,7 @@ def graph_tables(pruned: Graph | None, heads: Sequence[Units], neurons: Sequence
         nodes=NodeTable(pruned.node_layer.numpy(), pruned.node_position.numpy(), _floats(pruned.node_relevance)),
         edges=EdgeTable(
             pruned.edge_layer.numpy(),
+            pruned.edge_source_layer.numpy(),
             pruned.edge_source.numpy(),
             pruned.edge_target.numpy(),
             _floats(pruned.edge_weight),

@@ -268,9 +268,10 @@ COMMENT ON COLUMN nodes."layer" IS '-1 the embeddings, else the output of that b
 COMMENT ON COLUMN nodes."position" IS 'from 0';
 COMMENT ON COLUMN nodes."relevance" IS 'of the hidden state';
 
-COMMENT ON VIEW edges IS 'The edges that pruning kept. An edge of block layer leads from (layer - 1, source) to (layer, target).';
+COMMENT ON VIEW edges IS 'The edges that pruning kept. An edge of block layer leads from (source_layer, source) to (layer, target).';
 COMMENT ON COLUMN edges."failure_id" IS 'the failure';
 COMMENT ON COLUMN edges."layer" IS 'the block';
+COMMENT ON COLUMN edges."source_layer" IS 'layer of the giving hidden state: layer - 1, or lower where the block reads what an earlier one made (shared keys and values)';
 COMMENT ON COLUMN edges."source" IS 'position of the giving token';
 COMMENT ON COLUMN edges."target" IS 'position of the receiving token';
 COMMENT ON COLUMN edges."weight" IS 'relevance that flows along it: ov + qk + what stays within the token';

@@ -32,7 +32,7 @@ ORDER = {
     "tokens": "position",
     "layers": "layer, position",
     "nodes": "layer, position",
-    "edges": "layer, target, source",
+    "edges": "layer, target, source_layer, source",
     "heads": "abs(relevance) DESC, layer, head, position",
     "neurons": "abs(relevance) DESC, layer, neuron, position",
     "graph_figures": "layer",

@@ -9,7 +9,7 @@
 -- Versions, newest first (the number is VERSION in database.py, which writes it into base.schema_version):
 --   3  explanations are kept by content and shared by runs; documents, choices, kind, decides, seconds by stage, comments;
 --      the margin of choices, and the texts that make it up; steps with their trajectory and trials, hops;
---      changes tried on failures, charges, the ledger of a task
+--      changes tried on failures, charges, the ledger of a task; edges that begin in a lower layer
 --   2  accepted: generated responses that are right
 --   1  the first
 
@@ -232,10 +232,11 @@ CREATE TABLE base.tokens (
 CREATE TABLE base.layers (key BIGINT NOT NULL, layer INTEGER NOT NULL, position INTEGER NOT NULL, relevance FLOAT);
 CREATE TABLE base.nodes (key BIGINT NOT NULL, layer INTEGER NOT NULL, position INTEGER NOT NULL, relevance FLOAT);
 
--- Edges of decoder block `layer`, from (layer - 1, source) to (layer, target).
+-- Edges of decoder block `layer`, from (source_layer, source) to (layer, target).
 CREATE TABLE base.edges (
     key BIGINT NOT NULL,
     layer INTEGER NOT NULL,
+    source_layer INTEGER NOT NULL,
     source INTEGER NOT NULL,
     target INTEGER NOT NULL,
     weight FLOAT,

@@ -8,8 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from ..mixers.edges import BlockEdges
-from .pruning import KeptEdges, PruneMode, pruned_edges
+from .pruning import KeptEdges, LayerEdges, PruneMode, pruned_edges
 from .request import GraphRequest
 from .subgraph import Graph
 from .units import Units
@@ -19,7 +18,8 @@ class AttributionGraph:
     """The graph of one prediction, before pruning.
 
     Node ``(l, i)`` is the hidden state of token i after block l (−1: the embeddings); an edge of block l leads from
-    ``(l − 1, i)`` to ``(l, j)``.
+    ``(l − 1, i)`` to ``(l, j)``. What a block reads that an earlier one made (shared keys and values) comes from that one's
+    input: such edges begin lower.
 
     Positions are those of the pair's own ids, padding on their left counted: n is that of its attribution.
 
@@ -32,7 +32,7 @@ class AttributionGraph:
     def __init__(
         self,
         layers: Tensor,
-        blocks: Sequence[BlockEdges],
+        blocks: Sequence[Sequence[LayerEdges]],
         pruned: Graph | None = None,
         middles: Sequence[Tensor | None] = (),
         heads: Sequence[Units] = (),
@@ -44,7 +44,7 @@ class AttributionGraph:
         self._blocks, self.pruned, self.middles = list(blocks), pruned, [_padded(m, padding) for m in middles]
         self.heads, self.neurons = tuple(heads), tuple(neurons)
 
-    def _block(self, layer: int) -> BlockEdges:
+    def _block(self, layer: int) -> Sequence[LayerEdges]:
         if not self._blocks:
             raise ValueError(
                 "This graph was pruned while it was built and keeps no matrices; attribute(graph=True) keeps them."
@@ -52,17 +52,25 @@ class AttributionGraph:
         return self._blocks[layer]
 
     def matrix(self, layer: int) -> Tensor:
-        """[n, n] edges of block ``layer`` before pruning: row = receiving token, column = giving token."""
-        return self._square(self._block(layer).matrix()[0])
+        """[n, n] edges of block ``layer`` before pruning, from its input: row = receiving token, column = giving token."""
+        return self._square(self._block(layer)[0].edges.matrix()[0])
+
+    def shared(self, layer: int) -> dict[int, Tensor]:
+        """The [n, n] edges into block ``layer`` that begin lower, by the layer of the giving states (−1: the embeddings).
+
+        The columns of all edges from a layer sum to its states' relevance, that of the embeddings without what tables of
+        their own give to later blocks.
+        """
+        return {given.layer: self._square(given.edges.matrix()[0]) for given in self._block(layer)[1:]}
 
     def shares(self, layer: int) -> tuple[Tensor, Tensor]:
         """The value-path (OV) and key-path (QK) parts of the off-diagonal edges, each [n, n]."""
-        _, ov, qk = self._block(layer).matrix()
+        _, ov, qk = self._block(layer)[0].edges.matrix()
         return self._square(ov), self._square(qk)
 
     def per_head(self, layer: int) -> tuple[Tensor, Tensor]:
         """OV and QK edges of every head, each [heads, n, n]; the diagonal is what attention gives a token itself."""
-        ov, qk = self._block(layer).per_head()
+        ov, qk = self._block(layer)[0].edges.per_head()
         return self._square(ov), self._square(qk)
 
     def _square(self, edges: Tensor) -> Tensor:
@@ -91,14 +99,12 @@ class AttributionGraph:
             mode: ``mass``: per block, the largest edges that together hold ``share`` of Σ|A|; ``global``: |A| > ``threshold``.
         """
         request = GraphRequest(nodes=nodes, mode=mode, share=share, threshold=threshold)
-        alive = sink(self._layers[-1])
+        alive = Alive(self._layers.shape[1])
         kept = []
         for layer in range(len(self._layers) - 2, -1, -1):
             block = self._block(layer)
-            edges = pruned_edges(block, alive.to(block.relevance.device), request)
-            kept.append(edges)
-            alive = torch.zeros_like(alive)
-            alive[edges[0].cpu()] = True
+            kept.append(pruned_edges(block, alive.at(layer).to(block[0].relevance.device), request))
+            alive.add(kept[-1])
         return subgraph(kept[::-1], self._layers, nodes).shifted(self._padding)
 
 
@@ -106,11 +112,25 @@ def _padded(row: Tensor | None, padding: int) -> Tensor | None:
     return None if row is None else pad(row, (padding, 0))
 
 
-def sink(tokens: Tensor) -> Tensor:
-    """[n] bool: the explained position, the last token."""
-    alive = torch.zeros(tokens.shape, dtype=torch.bool, device=tokens.device)
-    alive[-1] = True
-    return alive
+class Alive:
+    """Which hidden states of n tokens lead to the prediction, while edges are kept from the last block down."""
+
+    def __init__(self, n: int) -> None:
+        self._n = n
+        self._layers: dict[int, Tensor] = {}
+
+    def at(self, layer: int) -> Tensor:
+        """[n] bool, on the CPU. The layer that is asked for first is the last: of it the explained position, the last token."""
+        if not self._layers:
+            self._layers[layer] = torch.zeros(self._n, dtype=torch.bool)
+            self._layers[layer][-1] = True
+        return self._layers.setdefault(layer, torch.zeros(self._n, dtype=torch.bool))
+
+    def add(self, kept: KeptEdges) -> None:
+        """The states that a block's kept edges come from."""
+        layers, source, *_ = kept
+        for layer in set(layers.tolist()):
+            self.at(layer)[source[layers == layer]] = True
 
 
 def subgraph(kept: Sequence[KeptEdges], layers: Tensor, nodes: float) -> Graph:

@@ -25,7 +25,7 @@ _ROUNDING_IN_HALF = 3e-2
 
 @dataclass
 class Learnt:
-    """What the first graph of a model finds out about its blocks, by their index.
+    """What the first graph of a model finds out about its blocks, by the index of the block and of the one whose input gives.
 
     Attributes:
         biased: whether biases add to what enters the mixing calls.
@@ -33,9 +33,14 @@ class Learnt:
         closed: whether the closed form holds.
     """
 
-    biased: dict[int, bool] = field(default_factory=dict)
-    passes_by: dict[int, bool] = field(default_factory=dict)
-    closed: dict[int, bool] = field(default_factory=dict)
+    biased: dict[tuple[int, int], bool] = field(default_factory=dict)
+    passes_by: dict[tuple[int, int], bool] = field(default_factory=dict)
+    closed: dict[tuple[int, int], bool] = field(default_factory=dict)
+
+    @property
+    def packed(self) -> tuple[int, ...]:
+        """Blocks for which no closed form holds, in order."""
+        return tuple(sorted({block for (block, _), closed in self.closed.items() if not closed}))
 
 
 class Builder:
@@ -50,7 +55,7 @@ class Builder:
     def __init__(self, rule: str, lengths: Sequence[int], learnt: Learnt) -> None:
         self.rule, self.lengths, self.learnt = rule, lengths, learnt
         self._parts: list[list[list[Tensor]]] = []
-        self._of: int | None = None  # the block of these; its graph itself must not be kept alive
+        self._of: tuple[int, int] | None = None  # whose these are; a block's graph itself must not be kept alive
 
     def edges(
         self,
@@ -69,7 +74,8 @@ class Builder:
             relevance: [batch, n] of the block's input.
             rows: For each prompt [n] bool, the receiving tokens whose edges are needed.
         """
-        if self.learnt.closed.get(pulled.block) is not False:
+        key = (pulled.block, pulled.giver)
+        if self.learnt.closed.get(key) is not False:
             try:
                 fits = all(by_position(call, pulled.local.x.shape[1]) for call in seen.calls)
                 found = self._closed(pulled, seen, at_sources, relevance) if fits else []
@@ -78,9 +84,9 @@ class Builder:
                 if "not implemented" not in str(error):
                     raise
                 found = []
-            if pulled.block not in self.learnt.closed:
-                self.learnt.closed[pulled.block] = bool(found) and self._holds(pulled, found)
-            if self.learnt.closed[pulled.block]:
+            if key not in self.learnt.closed:
+                self.learnt.closed[key] = bool(found) and self._holds(pulled, found)
+            if self.learnt.closed[key]:
                 return found
         return self._packed(pulled, relevance, rows)
 
@@ -93,8 +99,8 @@ class Builder:
         at_sources: Sequence[Sequence[Tensor | None]],
         relevance: Tensor,
     ) -> list[BlockEdges]:
-        if self._of != pulled.block:
-            self._of = pulled.block
+        if self._of != (pulled.block, pulled.giver):
+            self._of = (pulled.block, pulled.giver)
             self._parts = self._linear_parts(pulled, seen)
         band = self._passing_by(pulled, seen)
         gradients = self._gradients(pulled, seen, at_sources)
@@ -136,14 +142,14 @@ class Builder:
 
     def _linear_parts(self, pulled: Pulled, seen: BlockObserver) -> list[list[list[Tensor]]]:
         """For each call, by shift, the parts of what enters it; none where it is its own linear part."""
-        block, width = pulled.block, seen.reach_before + 1
+        key, width = (pulled.block, pulled.giver), seen.reach_before + 1
         tensors = [tensor for call in seen.calls for tensor in call.entering]
-        if not tensors or (width == 1 and self.learnt.biased.get(block) is False):
+        if not tensors or (width == 1 and self.learnt.biased.get(key) is False):
             return [[] for _ in seen.calls]
         teeth = banded_parts(tensors, pulled.local.x, width)
-        if width == 1 and block not in self.learnt.biased:
-            self.learnt.biased[block] = any(_differs(part, whole) for part, whole in zip(teeth[0], tensors, strict=True))
-            if not self.learnt.biased[block]:
+        if width == 1 and key not in self.learnt.biased:
+            self.learnt.biased[key] = any(_differs(part, whole) for part, whole in zip(teeth[0], tensors, strict=True))
+            if not self.learnt.biased[key]:
                 return [[] for _ in seen.calls]
         found, start = [], 0
         for call in seen.calls:
@@ -159,8 +165,8 @@ class Builder:
         Tokens further apart than all convolutions together reach have nothing to do with each other there, so one backward
         from every reach-th token tells its edges apart.
         """
-        block, x, y = pulled.block, pulled.local.x, pulled.local.y
-        if not seen.reach or self.learnt.passes_by.get(block) is False:
+        key, x, y = (pulled.block, pulled.giver), pulled.local.x, pulled.local.y
+        if not seen.reach or self.learnt.passes_by.get(key) is False:
             return []
         found = []
         with without_paths_through([tensor for call in seen.calls for tensor in call.entering]):
@@ -170,10 +176,10 @@ class Builder:
         # Sorted by the giving token, whose shifts are those to the tokens that are asked; then told by the receiving one.
         given = [part[:, 0, :, 0] for part in by_shift([part[:, None, :, None] for part in found], forwards=False)]
         parts = [torch.nn.functional.pad(part[:, : part.shape[1] - t], (t, 0)) for t, part in enumerate(given)]
-        if block not in self.learnt.passes_by:
+        if key not in self.learnt.passes_by:
             tolerance = _ROUNDING.get(y.dtype, _ROUNDING_IN_HALF) * float(relevance_of(y, pulled.at_output).abs().max())
-            self.learnt.passes_by[block] = any(float(part.abs().max()) > tolerance for part in parts[1:])
-        return parts if self.learnt.passes_by[block] else []
+            self.learnt.passes_by[key] = any(float(part.abs().max()) > tolerance for part in parts[1:])
+        return parts if self.learnt.passes_by[key] else []
 
     # --- the packed way --------------------------------------------------------------------------------------------
 

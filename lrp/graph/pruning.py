@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Literal, Protocol, TypeAlias
 
 import torch
@@ -12,8 +13,17 @@ from ..mixers.edges import BlockEdges
 
 PruneMode: TypeAlias = Literal["mass", "global"]
 
-#: (source, target, weight, ov, qk) of a block's kept edges, aligned columns on the CPU.
-KeptEdges: TypeAlias = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]
+#: (source layer, source, target, weight, ov, qk) of a block's kept edges, aligned columns on the CPU.
+KeptEdges: TypeAlias = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]
+
+
+@dataclass(frozen=True)
+class LayerEdges:
+    """A block's edges from the hidden states of one layer (−1: the embeddings), whose ``relevance`` is [n]."""
+
+    layer: int
+    edges: BlockEdges
+    relevance: Tensor
 
 
 class Pruning(Protocol):
@@ -89,45 +99,61 @@ def mass_threshold_dense(matrix: Tensor, share: float) -> float:
     return float(entries[min(last, len(entries) - 1)])
 
 
-def pruned_edges(edges: BlockEdges, alive: Tensor, request: Pruning) -> KeptEdges:
-    """A block's kept edges whose target is alive ([n] bool) and whose source is a kept node.
+class _Parts:
+    """One layer's share of a block: tiles without their diagonals, held or computed again each time, and the diagonal."""
 
-    Where the block's matrix may be held, it is; otherwise its tiles are computed again for each pass, the same values.
-    """
-    n = edges.n
-    held: list[tuple[Tensor, Tensor, Tensor]] | None = None
-    if int(edges.active.sum()) * n <= request.held:
-        held = list(_parts(edges))
-    columns = torch.zeros(n, dtype=torch.float64, device=edges.relevance.device)
+    def __init__(self, given: LayerEdges, hold: bool) -> None:
+        self.given = given
+        edges = given.edges
+        self._held = list(_parts(edges)) if hold else None
+        columns = torch.zeros(edges.n, dtype=torch.float64, device=edges.relevance.device)
+        for _, ov, qk in self.tiles():
+            columns[: ov.shape[-1]] += (ov + qk).sum(0, dtype=torch.float64)
+        self.diagonal = edges.diagonal(columns.to(edges.relevance.dtype))
 
-    def parts() -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        return _parts(edges) if held is None else iter(held)
+    def tiles(self) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """(target rows, OV, QK), the same values each time."""
+        return _parts(self.given.edges) if self._held is None else iter(self._held)
 
-    for _, ov, qk in parts():
-        columns[: ov.shape[-1]] += (ov + qk).sum(0, dtype=torch.float64)
-    diagonal = edges.diagonal(columns.to(edges.relevance.dtype))
-
-    def chunks() -> Iterator[Tensor]:
-        yield diagonal
-        for _, ov, qk in parts():
+    def weights(self) -> Iterator[Tensor]:
+        """Every entry, in chunks."""
+        yield self.diagonal
+        for _, ov, qk in self.tiles():
             yield ov + qk
 
-    limit = request.threshold if request.mode == "global" else mass_threshold(chunks, request.share)
+    def kept(self, keeps: Callable[[Tensor], Tensor], alive: Tensor, nodes: Tensor) -> Iterator[tuple[Tensor, ...]]:
+        """(source, target, weight, ov, qk) of entries that ``keeps`` takes between alive targets and kept nodes."""
+        own = (keeps(self.diagonal) & nodes & alive).nonzero().flatten()
+        zero = torch.zeros_like(self.diagonal[own])
+        yield own, own, self.diagonal[own], zero, zero
+        for targets, ov, qk in self.tiles():
+            weight = ov + qk
+            r, c = (keeps(weight) & alive[targets][:, None] & nodes[None, : weight.shape[-1]]).nonzero(as_tuple=True)
+            yield c, targets[r], weight[r, c], ov[r, c], qk[r, c]
+
+
+def pruned_edges(given: Sequence[LayerEdges], alive: Tensor, request: Pruning) -> KeptEdges:
+    """A block's kept edges whose target is alive ([n] bool) and whose source is a kept node.
+
+    Where the block's matrices may be held, they are; otherwise their tiles are computed again for each pass, the same values.
+    """
+    size = sum(int(one.edges.active.sum()) * one.edges.n for one in given)
+    parts = [_Parts(one, size <= request.held) for one in given]
     strict = request.mode == "global"
-    nodes = edges.relevance.abs() >= request.nodes
+    limit = request.threshold
+    if not strict:
+        limit = mass_threshold(lambda: (chunk for part in parts for chunk in part.weights()), request.share)
 
     def keeps(weight: Tensor) -> Tensor:
         return (weight.abs() > limit) if strict else (weight.abs() >= limit) & (weight != 0)
 
-    own = (keeps(diagonal) & nodes & alive).nonzero().flatten()
-    zero = torch.zeros_like(diagonal[own])
-    rows: list[tuple[Tensor, ...]] = [(own, own, diagonal[own], zero, zero)]
-    for targets, ov, qk in parts():
-        weight = ov + qk
-        r, c = (keeps(weight) & alive[targets][:, None] & nodes[None, : weight.shape[-1]]).nonzero(as_tuple=True)
-        rows.append((c, targets[r], weight[r, c], ov[r, c], qk[r, c]))
-    source, target, weight, ov, qk = (torch.cat(column) for column in zip(*rows, strict=True))
-    return source.cpu(), target.cpu(), weight.cpu(), ov.cpu(), qk.cpu()
+    rows: list[tuple[Tensor, ...]] = []
+    for part in parts:
+        nodes = part.given.relevance.abs() >= request.nodes
+        kept = part.kept(keeps, alive, nodes)
+        rows += [(torch.full_like(columns[0], part.given.layer), *columns) for columns in kept]
+    layer, source, target, weight, ov, qk = (torch.cat(column).cpu() for column in zip(*rows, strict=True))
+    return layer, source, target, weight, ov, qk
 
 
 def _parts(edges: BlockEdges) -> Iterator[tuple[Tensor, Tensor, Tensor]]:

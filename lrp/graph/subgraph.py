@@ -17,9 +17,13 @@ from .figures import block_figures
 
 @dataclass(frozen=True)
 class Edge:
-    """One kept edge, from ``(layer - 1, source)`` to ``(layer, target)``."""
+    """One kept edge, from ``(source_layer, source)`` to ``(layer, target)``.
+
+    ``source_layer`` is ``layer - 1``, or lower where the block reads what an earlier one made.
+    """
 
     layer: int
+    source_layer: int
     source: int
     target: int
     weight: float
@@ -35,7 +39,8 @@ class Graph:
         depth: Number L of decoder blocks.
         tokens: Number n of tokens.
         node_layer, node_position, node_relevance: [N]; layer −1 is the embeddings.
-        edge_layer, edge_source, edge_target: [E].
+        edge_layer, edge_source_layer, edge_source, edge_target: [E]; an edge leads from ``(source layer, source)`` to
+            ``(layer, target)``.
         edge_weight, edge_ov, edge_qk: [E]; weight of a same-token edge holds what does not go through attention too.
     """
 
@@ -45,6 +50,7 @@ class Graph:
     node_position: Tensor
     node_relevance: Tensor
     edge_layer: Tensor
+    edge_source_layer: Tensor
     edge_source: Tensor
     edge_target: Tensor
     edge_weight: Tensor
@@ -56,18 +62,18 @@ class Graph:
         """The nodes touched by the kept edges of blocks 0 … L − 1, and the sink ``(L − 1, n − 1)``.
 
         Args:
-            kept: For each block (source, target, weight, ov, qk), targets already connected to the sink.
+            kept: For each block (source layer, source, target, weight, ov, qk), targets already connected to the sink.
             layers: [L + 1, n] relevance of all nodes.
             nodes: The smallest |relevance| that was kept (the sink stays in any case).
         """
         depth, tokens = len(kept), layers.shape[1]
         touched = torch.zeros(layers.shape, dtype=torch.bool)
         touched[depth, tokens - 1] = True
-        for block, (source, *_) in enumerate(kept):
-            touched[block, source] = True
+        for source_layer, source, *_ in kept:
+            touched[source_layer + 1, source] = True
         row, position = touched.nonzero(as_tuple=True)
         layer = torch.cat([torch.full((len(edges[0]),), block) for block, edges in enumerate(kept)])
-        columns = [torch.cat([edges[column] for edges in kept]) for column in range(5)]
+        columns = [torch.cat([edges[column] for edges in kept]) for column in range(6)]
         return Graph(depth, tokens, row - 1, position, layers[row, position], layer, *columns)
 
     def shifted(self, padding: int) -> Graph:
@@ -85,32 +91,32 @@ class Graph:
 
     def edges(self) -> list[Edge]:
         """All edges, by block, as records."""
-        places = (self.edge_layer, self.edge_source, self.edge_target)
         values = (self.edge_weight, self.edge_ov, self.edge_qk)
-        return [Edge(*row) for row in zip(*(c.long().tolist() for c in places), *(c.tolist() for c in values), strict=True)]
+        columns = (*(place.long().tolist() for place in self._places()), *(value.tolist() for value in values))
+        return [Edge(*row) for row in zip(*columns, strict=True)]
+
+    def _places(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        return self.edge_layer, self.edge_source_layer, self.edge_source, self.edge_target
 
     def _edge(self, index: int) -> Edge:
-        layer, source, target = (int(column[index]) for column in (self.edge_layer, self.edge_source, self.edge_target))
+        layer, source_layer, source, target = (int(column[index]) for column in self._places())
         weight, ov, qk = (float(column[index]) for column in (self.edge_weight, self.edge_ov, self.edge_qk))
-        return Edge(layer, source, target, weight, ov, qk)
+        return Edge(layer, source_layer, source, target, weight, ov, qk)
 
     def strongest_path(self) -> list[Edge]:
         """From the sink down to an embedding: at each node the edge of largest |weight|, last block first.
 
-        Staying on a token is an edge like any other, so each step goes down one block; the path is shorter than L edges where
-        every edge into a node was pruned. Under AttnLRP weights hold the key path too: the path may end at what a token was
-        found by, rather than at what was copied from it (compare ``ov`` and ``qk`` of its edges). Under CP-LRP it follows
-        values alone, what is carried.
+        Staying on a token is an edge like any other, so each step goes down one block, or to the block that made what this one
+        reads; the path ends above the embeddings where every edge into a node was pruned. Under AttnLRP weights hold the key
+        path too: the path may end at what a token was found by, rather than at what was copied from it (compare ``ov`` and
+        ``qk`` of its edges). Under CP-LRP it follows values alone, what is carried.
         """
         path: list[Edge] = []
-        position = self.tokens - 1
-        for block in range(self.depth - 1, -1, -1):
-            here = ((self.edge_layer == block) & (self.edge_target == position)).nonzero().flatten()
-            if not len(here):
-                break
-            best = here[self.edge_weight[here].abs().argmax()]
-            path.append(self._edge(int(best)))
-            position = path[-1].source
+        layer, position = self.depth - 1, self.tokens - 1
+        while len(here := ((self.edge_layer == layer) & (self.edge_target == position)).nonzero().flatten()):
+            best = int(here[self.edge_weight[here].abs().argmax()])
+            path.append(self._edge(best))
+            layer, position = path[-1].source_layer, path[-1].source
         return path
 
     def figures(self) -> list[BlockFigures]:
@@ -144,7 +150,8 @@ class Graph:
         ):
             graph.add_node((layer, position), relevance=relevance)
         for edge in self.edges():
-            graph.add_edge((edge.layer - 1, edge.source), (edge.layer, edge.target), weight=edge.weight, ov=edge.ov, qk=edge.qk)
+            ends = ((edge.source_layer, edge.source), (edge.layer, edge.target))
+            graph.add_edge(*ends, weight=edge.weight, ov=edge.ov, qk=edge.qk)
         return graph
 
     def to_graphml(self, path: str | Path) -> None:

@@ -26,7 +26,7 @@ def largest_units(relevance: Tensor | None, rows: Tensor | None, most: int) -> U
     if relevance is None or relevance.numel() == 0:
         empty = torch.zeros(0, dtype=torch.long)
         return Units(empty, empty, torch.zeros(0))
-    flat = (relevance if rows is None else relevance * rows[:, None]).flatten()
+    flat = (relevance if rows is None else relevance * rows[:, None].to(relevance.device)).flatten()
     best = flat.abs().topk(min(most, flat.numel())).indices
     best = best[flat[best] != 0]
     return Units((best // relevance.shape[1]).cpu(), (best % relevance.shape[1]).cpu(), flat[best].cpu())

@@ -9,14 +9,13 @@ import torch
 from torch import Tensor
 from torch.autograd.graph import GradientEdge
 
-from ..mixers.edges import BlockEdges
 from ..mixers.mixing import Mixing
 from ..mixers.observer import BlockObserver
 from ..sweep.sweep import relevance_of
 from ..sweep.visitor import LocalGraph, Pulled
-from .attribution_graph import AttributionGraph, sink, subgraph
-from .building import Builder, Learnt, by_position, received
-from .pruning import KeptEdges, pruned_edges
+from .attribution_graph import Alive, AttributionGraph, subgraph
+from .building import Builder, Learnt, by_position
+from .pruning import KeptEdges, LayerEdges, pruned_edges
 from .request import GraphRequest
 from .units import Units, largest_units
 
@@ -25,12 +24,16 @@ from .units import Units, largest_units
 class _Collected:
     """One pass's graph while the sweep is on its way down; lists run from the last block to the first."""
 
-    blocks: list[BlockEdges] = field(default_factory=list)
+    blocks: list[list[LayerEdges]] = field(default_factory=list)
     middles: list[Tensor | None] = field(default_factory=list)
     heads: list[Units] = field(default_factory=list)
     neurons: list[Units] = field(default_factory=list)
     kept: list[KeptEdges] = field(default_factory=list)
-    alive: Tensor | None = None
+    alive: Alive | None = None
+
+    def rows(self, block: int) -> Tensor | None:
+        """[n] bool: the outputs of ``block`` that lead to the prediction; None where all are kept."""
+        return None if self.alive is None else self.alive.at(block)
 
 
 @dataclass
@@ -77,28 +80,22 @@ class GraphVisitor:
     def visit(self, pulled: Pulled) -> None:
         """One block of one turn, for every prompt of the batch."""
         seen = self._with_gradients(pulled)
-        relevance = relevance_of(pulled.local.x, pulled.at_input)
         collected = [self._found.setdefault((pulled.turn, prompt), _Collected()) for prompt in range(len(self.lengths))]
         for prompt, (found, n) in enumerate(zip(collected, self.lengths, strict=True)):
             if self.request.prune and found.alive is None:
-                found.alive = sink(received(pulled.at_output[prompt, :n]))
-            found.heads.append(self._heads(seen, prompt, n, found.alive))
-            found.neurons.append(self._neurons(seen, prompt, n, found.alive))
+                found.alive = Alive(n)
+            rows = found.rows(pulled.block)
+            found.heads.append(self._heads(seen, prompt, n, rows))
+            found.neurons.append(self._neurons(seen, prompt, n, rows))
             found.middles.append(None if seen.middle is None else relevance_of(*seen.middle)[prompt, :n].cpu())
         if self.request.edges:
-            rows = [
-                torch.ones(n, dtype=torch.bool, device=relevance.device) if found.alive is None else found.alive
-                for found, n in zip(collected, self.lengths, strict=True)
-            ]
-            at_sources = [gradients for _, gradients in seen.calls]
-            built = self._builder.edges(pulled, _observed(pulled.local), at_sources, relevance, rows)
-            for found, edges in zip(collected, built, strict=True):
-                self._keep(found, edges)
+            for found, edges in zip(collected, self._edges(pulled, seen, collected), strict=True):
+                self._keep(found, pulled.block, edges)
 
     @property
     def notes(self) -> tuple[str, ...]:
         """What a reader of these graphs must know."""
-        packed = sorted(block for block, closed in self._builder.learnt.closed.items() if not closed)
+        packed = self._builder.learnt.packed
         if not packed or not self.request.edges:
             return ()
         places = ", ".join(map(str, packed))
@@ -148,14 +145,32 @@ class GraphVisitor:
                 return None if total is local.y else total
         return None
 
-    def _keep(self, found: _Collected, edges: BlockEdges) -> None:
+    def _edges(self, pulled: Pulled, seen: _Seen, collected: Sequence[_Collected]) -> list[list[LayerEdges]]:
+        """For each prompt the block's edges from its own input, and from the inputs of blocks that made what it reads."""
+        device = pulled.at_output.device
+        alive = [found.rows(pulled.block) for found in collected]
+        rows = [
+            torch.ones(n, dtype=torch.bool, device=device) if own is None else own.to(device)
+            for own, n in zip(alive, self.lengths, strict=True)
+        ]
+        at_sources = [gradients for _, gradients in seen.calls]
+        edges: list[list[LayerEdges]] = [[] for _ in collected]
+        for giving in pulled.from_each():
+            relevance = relevance_of(giving.local.x, giving.at_input)
+            built = self._builder.edges(giving, _observed(pulled.local), at_sources, relevance, rows)
+            nodes = relevance if pulled.nodes is None else pulled.nodes[giving.giver].to(relevance.device)
+            for prompt, (one, n) in enumerate(zip(built, self.lengths, strict=True)):
+                edges[prompt].append(LayerEdges(giving.giver - 1, one, nodes[prompt, :n]))
+        return edges
+
+    def _keep(self, found: _Collected, block: int, edges: list[LayerEdges]) -> None:
         """Either the block's edges as they can be computed, or its pruned edges and the nodes from which they come."""
         if found.alive is None:
             found.blocks.append(edges)
             return
-        found.kept.append(pruned_edges(edges, found.alive, self.request))
-        found.alive = torch.zeros_like(found.alive)
-        found.alive[found.kept[-1][0].to(found.alive.device)] = True
+        alive = found.alive.at(block).to(edges[0].relevance.device)
+        found.kept.append(pruned_edges(edges, alive, self.request))
+        found.alive.add(found.kept[-1])
 
     def _heads(self, seen: _Seen, prompt: int, n: int, rows: Tensor | None) -> Units:
         """Relevance o·u of every head, at the tokens ``rows`` [n] of the kept subgraph (None: at all)."""

@@ -80,7 +80,7 @@ class CostCounter:
         if self._replica is not None:
             try:
                 return self._counted(self._replica, tokens, batch)
-            except (RuntimeError, TypeError, ValueError, NotImplementedError, AttribError) as error:
+            except (RuntimeError, TypeError, ValueError, LookupError, NotImplementedError, AttribError) as error:
                 log.info("Memory is estimated, not counted: %s", error)
                 self._replica = None
         return self._estimated(tokens, batch)
@@ -153,13 +153,21 @@ def _stand_in(blocks: list[nn.Module]) -> list[int]:
     outputs: dict[int, Any] = {}
     kinds: list[int] = []
     for index, block in enumerate(blocks):
-        kind = first.setdefault(repr(block), index)
+        kind = first.setdefault(_looks(block), index)
         kinds.append(kind)
         if kind == index:
             block.register_forward_hook(lambda module, args, output, kind=kind: outputs.update({kind: output}))
         else:
             block.forward = lambda *args, kind=kind, **kwargs: outputs[kind]
     return kinds
+
+
+def _looks(block: nn.Module) -> str:
+    """What two blocks that cost the same have in common: modules and sizes, and their switches (whether keys are shared)."""
+    switches = [
+        {name: value for name, value in vars(module).items() if isinstance(value, (bool, str))} for module in block.modules()
+    ]
+    return f"{block!r} {switches}"
 
 
 def _tensors(call: BlockCall) -> list[Tensor]:

@@ -1,8 +1,9 @@
-"""Models whose blocks share activations: all blocks in one autograd graph, cut at the tokens' own tables (method.md, 2).
+"""Models whose blocks share activations: the graphs of all blocks at once, cut at the tokens' own tables (method.md, 2).
 
 Keys and values that later blocks read too (Gemma 4), a token's embedding that is given to every block (Zamba) or has a table
 for each (per-layer embeddings): relevance enters a block by other ways than its hidden states. Blocks can not be run one by
-one then. What a token's tables are given is the token's.
+one then. Each block's graph begins at its own input, at the tables, and at the inputs of the blocks that made what it reads.
+What a token's tables are given is the token's.
 """
 
 from __future__ import annotations
@@ -27,12 +28,20 @@ class OneGraph:
     tables: list[Tensor] = field(default_factory=list)
     blocks: list[LocalGraph] = field(default_factory=list)
 
-    def pull(self, at_last: Tensor) -> tuple[list[Tensor | None], list[Tensor]]:
+    def pull(self, at_last: Tensor) -> tuple[list[Tensor], list[Tensor]]:
         """Gradients at the tables and at the blocks' inputs, from that at the last block's output [batch, n, …, d]."""
         states = [block.x for block in self.blocks]
-        found = torch.autograd.grad(self.blocks[-1].y, [*self.tables, *states], at_last, retain_graph=True, allow_unused=True)
-        at_states = [torch.zeros_like(x) if at is None else at for x, at in zip(states, found[len(self.tables) :], strict=True)]
-        return list(found[: len(self.tables)]), at_states
+        at_tables = [torch.zeros_like(table) for table in self.tables]
+        at_states = [torch.zeros_like(state) for state in states]
+        at_output = at_last
+        for index in range(len(states) - 1, -1, -1):
+            givers = [*self.tables, *states[: index + 1]]
+            pulled = torch.autograd.grad(self.blocks[index].y, givers, at_output, retain_graph=True, allow_unused=True)
+            for total, at in zip([*at_tables, *at_states[: index + 1]], pulled, strict=True):
+                if at is not None:
+                    total += at
+            at_output = at_states[index]
+        return at_tables, at_states
 
 
 @contextmanager
@@ -64,10 +73,12 @@ def one_graph(
     observers: Sequence[Observer | None],
     relay: Relay | None = None,
     embed: Callable[[Tensor], Tensor] = lambda x: x,
+    *,
+    joined: bool = False,
 ) -> OneGraph:
     """The forward; the rules are open. ``relay.to`` is set to the observer of the block that runs.
 
-    ``embed`` is applied to what the tables give.
+    ``embed`` is applied to what the tables give. ``joined``: a block's graph goes on into the block before.
     """
     graph = OneGraph()
     inputs: list[Tensor] = []
@@ -75,6 +86,8 @@ def one_graph(
     def enter(index: int, hidden: Tensor) -> tuple[Tensor, Tensor]:
         if relay is not None:
             relay.to = observers[index]
+        if index and not joined:
+            hidden = cut(hidden).requires_grad_()
         inputs.append(hidden)
         return hidden, hidden
 

@@ -15,7 +15,7 @@ from typing import Any, Literal, TypeAlias
 import torch
 from torch import Tensor
 
-from ...errors import NonFiniteRelevance, ReplayMismatch
+from ...errors import NonFiniteRelevance
 from ..decoder.blocks import BlockCall, cut
 from ..decoder.decoder import Decoder
 from ..decoder.head import logits_of
@@ -25,7 +25,8 @@ from ..rules.mode import Observer
 from .entangled import OneGraph, one_graph
 from .loud import loud_positions
 from .objectives import Pass
-from .visitor import LocalGraph, Pulled, Relay, Visitor
+from .replayed import error_of, require_same, tolerance_of
+from .visitor import LocalGraph, Maker, Pulled, Relay, Visitor
 
 MemoryMode: TypeAlias = Literal["graph", "blockwise", "offload"]
 MEMORY_MODES: tuple[MemoryMode, ...] = ("graph", "blockwise", "offload")
@@ -185,7 +186,7 @@ class Sweep:
             y = replay_rows(self.decoder, last, call, x, index)
         if self.decoder.cuts_rows is None:
             whole = self._local(last, calls)
-            self.decoder.cuts_rows = y is not None and _error(y, _at(whole.y, index)) <= _tolerance(y)
+            self.decoder.cuts_rows = y is not None and error_of(y, _at(whole.y, index)) <= tolerance_of(y)
             return whole
         return self._local(last, calls) if y is None else LocalGraph(x, y, rows=index)
 
@@ -198,7 +199,7 @@ class Sweep:
         with torch.enable_grad(), self.rules(observer):
             y = self.decoder.replay(index, call, x)
         if self.check_replay and index + 1 < len(calls):
-            _require_same(index, y, calls[index + 1].hidden)
+            require_same(index, y, calls[index + 1].hidden)
         return LocalGraph(x, y, observer)
 
     # --- the prediction ------------------------------------------------------------------------------------------
@@ -261,12 +262,13 @@ class Sweep:
         for t, gradient in enumerate(gradients):
             self._follow(t)
             at_tables, at_states = whole.pull(gradient)
-            tables = [relevance_of(x, at) for x, at in zip(whole.tables, at_tables, strict=True) if at is not None]
+            tables = [relevance_of(x, at) for x, at in zip(whole.tables, at_tables, strict=True)]
             states = [relevance_of(block.x, at) for block, at in zip(whole.blocks, at_states, strict=True)]
             layers.append(torch.stack([row.cpu() for row in (torch.stack(tables).sum(0), *states[1:], top[t])]))
             at_outputs = [*at_states[1:], gradient]
+            earlier = [block.x for block in whole.blocks]
             for index in range(len(whole.blocks) - 1, -1, -1) if self._shown(t) else ():
-                self._visit(index, t, whole.blocks[index], at_outputs[index], keep=True)
+                self._visit(index, t, whole.blocks[index], at_outputs[index], True, earlier[:index], layers[t])
         return layers
 
     def _follow(self, turn: int) -> None:
@@ -278,16 +280,30 @@ class Sweep:
         """Whether a visitor is there and sees this turn."""
         return self.visitor is not None and not self._second[turn]
 
-    def _visit(self, index: int, turn: int, local: LocalGraph, gy: Tensor, keep: bool) -> Tensor:
-        """The gradient at a block's input from that at its output; the visitor, if it sees this turn, is shown both."""
+    def _visit(
+        self,
+        index: int,
+        turn: int,
+        local: LocalGraph,
+        gy: Tensor,
+        keep: bool,
+        earlier: Sequence[Tensor] = (),
+        nodes: Tensor | None = None,
+    ) -> Tensor:
+        """The gradient at a block's input from that at its output; the visitor, if it sees this turn, is shown both.
+
+        ``earlier``: the inputs of the blocks before, where this one's graph may reach them. ``nodes``: see :class:`Pulled`.
+        """
         self._follow(turn)
         extra = self.visitor.wanted(local) if self.visitor is not None and self._shown(turn) else []
         # Under CP-LRP no relevance reaches attention's scores: their gradient is None.
-        inputs: Any = [local.x, *extra]
+        inputs: Any = [local.x, *earlier, *extra]
         gx, *others = torch.autograd.grad(local.y, inputs, gy, retain_graph=keep, allow_unused=True)
         gx = torch.zeros_like(local.x) if gx is None else gx
         if self.visitor is not None and self._shown(turn):
-            self.visitor.visit(Pulled(index, turn, local, gy, gx, others))
+            reached = enumerate(zip(earlier, others, strict=False))
+            makers = [Maker(block, x, at) for block, (x, at) in reached if at is not None]
+            self.visitor.visit(Pulled(index, turn, local, gy, gx, others[len(earlier) :], index, makers, nodes))
         return gx
 
 
@@ -322,28 +338,3 @@ def _require_finite(layers: Tensor) -> None:
         f"Relevance is not finite from {place} on. In float16 activations overflow: load the model with dtype=bfloat16 or "
         "dtype=float32. In float32 the weights themselves, or the prompt's hidden states, are not finite."
     )
-
-
-#: Largest difference, relative to the largest entry, that kernels chosen anew may make; far below what a lost mask makes.
-_REPLAY_TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-4, torch.bfloat16: 5e-2, torch.float16: 1e-2}
-
-
-def _error(replayed: Tensor, stored: Tensor) -> float:
-    """Largest difference, relative to the largest entry; NaN if either is."""
-    stored = stored.detach().to(replayed.device)
-    scale = stored.abs().max().clamp_min(torch.finfo(stored.dtype).tiny)
-    return float((replayed.detach() - stored).abs().max() / scale)
-
-
-def _tolerance(x: Tensor) -> float:
-    return _REPLAY_TOLERANCE.get(x.dtype, 1e-2)
-
-
-def _require_same(index: int, replayed: Tensor, stored: Tensor) -> None:
-    error = _error(replayed, stored)
-    if not error <= _tolerance(replayed):
-        raise ReplayMismatch(
-            f"Decoder block {index}, run again from its kept input and arguments, gives another output (largest difference "
-            f"{error:.2g} of the largest entry). The block keeps state between calls, or its arguments were changed in place; "
-            "relevance from a replay would be wrong. attrib_memory=graph needs no replay."
-        )

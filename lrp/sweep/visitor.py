@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from torch import Tensor
@@ -24,6 +24,15 @@ class LocalGraph:
 
 
 @dataclass(frozen=True)
+class Maker:
+    """An earlier block that made something this one reads: its index, its input x [batch, n, d], the gradient there."""
+
+    block: int
+    x: Tensor
+    at_input: Tensor
+
+
+@dataclass(frozen=True)
 class Pulled:
     """One turn's gradient pulled back through one block.
 
@@ -32,6 +41,9 @@ class Pulled:
         local: The block's graph, still alive.
         at_output, at_input: [batch, n, d] gradients at its output and its input.
         wanted: Gradients at what the visitor wanted, in its order; None where no relevance reaches it.
+        giver: The block whose input gives: this one, or one of ``makers``.
+        makers: Earlier blocks whose inputs reach this one's output by another way than through its own input.
+        nodes: [L + 1, batch, n] relevance of all hidden states, where a block's input is not all that gives.
     """
 
     block: int
@@ -40,6 +52,17 @@ class Pulled:
     at_output: Tensor
     at_input: Tensor
     wanted: Sequence[Tensor | None]
+    giver: int
+    makers: Sequence[Maker] = ()
+    nodes: Tensor | None = None
+
+    def from_each(self) -> list[Pulled]:
+        """This, and the same seen from each maker's input."""
+        return [self, *(replace(self, **self._seen_from(maker)) for maker in self.makers)]
+
+    def _seen_from(self, maker: Maker) -> dict[str, Any]:
+        local = replace(self.local, x=maker.x)
+        return {"local": local, "at_input": maker.at_input, "giver": maker.block, "makers": ()}
 
 
 class Visitor(Protocol):

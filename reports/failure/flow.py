@@ -19,7 +19,7 @@ UNITS = 4_000
 #: A page opens with the largest kept share that draws no more edges than this.
 _OPENS_WITH = 300
 
-_ENDS = ("layer", "target", "source")
+_ENDS = ("layer", "target", "source_layer", "source")
 
 #: Heading and column of each figure of a block.
 FIGURES: tuple[tuple[str, str], ...] = (
@@ -64,6 +64,7 @@ def graph_view(
         },
         "edges": {
             "layer": [edges["layer"][i] for i in order],
+            "below": [edges["source_layer"][i] for i in order],
             "source": [column[edges["source"][i]] for i in order],
             "target": [column[edges["target"][i]] for i in order],
             "share": shares,
@@ -124,10 +125,11 @@ def strongest_path(edges: Columns, order: Sequence[int], texts: dict[int, str], 
     top = layer
     while layer >= 0 and (layer, position) in best:
         edge = best[layer, position]
+        below = edges["source_layer"][edge]
         if edges["source"][edge] != position:
             steps.append((top, layer, position, weight))
-            position, weight, top = edges["source"][edge], edges["weight"][edge], layer - 1
-        layer -= 1
+            position, weight, top = edges["source"][edge], edges["weight"][edge], below
+        layer = below
     steps.append((top, layer, position, weight))
     return tuple(
         PathStep(

@@ -68,7 +68,7 @@
     }
 
     edges(state, shown) {
-      const { weight, layer, source, target } = this.graph.data.edges;
+      const { weight, layer, below, source, target } = this.graph.data.edges;
       const heaps = new Map();
       for (const edge of shown) {
         const strength = Math.ceil(Math.sqrt(Math.abs(weight[edge]) / this.largestEdge) * STRENGTHS);
@@ -87,7 +87,7 @@
           if (Math.max(from, to) < 0 || Math.min(from, to) > this.view.width) continue;
           // A path of its own for each line: thousands of lines in one path are many times as slow.
           this.pen.beginPath();
-          this.pen.moveTo(from, this.view.y(layer[edge] - 1));
+          this.pen.moveTo(from, this.view.y(below[edge]));
           this.pen.lineTo(to, this.view.y(layer[edge]));
           this.pen.stroke();
         }
@@ -143,10 +143,10 @@
       pen.clip();
       pen.strokeStyle = this.colours.ink;
       if (state.edge !== null) {
-        const { layer, source, target } = this.graph.data.edges;
+        const { layer, below, source, target } = this.graph.data.edges;
         pen.lineWidth = 2;
         pen.beginPath();
-        pen.moveTo(this.view.x(source[state.edge]), this.view.y(layer[state.edge] - 1));
+        pen.moveTo(this.view.x(source[state.edge]), this.view.y(below[state.edge]));
         pen.lineTo(this.view.x(target[state.edge]), this.view.y(layer[state.edge]));
         pen.stroke();
       }

@@ -90,12 +90,13 @@
   }
 
   function showEdge(edge) {
-    const { weight, ov, qk, layer, source, target } = data.edges;
+    const { weight, ov, qk, layer, below, source, target } = data.edges;
     const head = make("p");
     head.append(make("span", text(source[edge]), "tok"), " → ", make("span", text(target[edge]), "tok"), ` in block ${layer[edge]}`);
     const rows = [["Weight", `${number(weight[edge])} nats`]];
     rows.push(["by values (OV)", number(ov[edge])], ["by keys (QK)", number(qk[edge])]);
     if (source[edge] === target[edge]) rows.push(["past attention", number(weight[edge] - ov[edge] - qk[edge])]);
+    if (below[edge] < layer[edge] - 1) rows.push(["Begins at", below[edge] < 0 ? "the embeddings" : `block ${below[edge]}`]);
     rows.push(["Positions", `${data.columns[source[edge]]} → ${data.columns[target[edge]]}`]);
     readout.replaceChildren(head, facts(rows));
   }
@@ -142,15 +143,15 @@
   }
 
   function edgeAt(x, y) {
-    const block = Math.ceil(view.layerAt(y));
-    const part = view.layerAt(y) - (block - 1);
-    const { layer, source, target } = data.edges;
+    const height = view.layerAt(y);
+    const { layer, below, source, target } = data.edges;
     let best = null;
     let distance = 6;
     for (const edge of state.edges) {
-      if (layer[edge] !== block || (state.isolated && !state.isolated.edges.has(edge))) continue;
+      if (layer[edge] < height || below[edge] >= height || (state.isolated && !state.isolated.edges.has(edge))) continue;
       const [from, to] = [view.x(source[edge]), view.x(target[edge])];
-      const slope = (to - from) / (view.y(block) - view.y(block - 1));
+      const slope = (to - from) / (view.y(layer[edge]) - view.y(below[edge]));
+      const part = (height - below[edge]) / (layer[edge] - below[edge]);
       const away = Math.abs(from + (to - from) * part - x) / Math.hypot(1, slope);
       if (away < distance) [best, distance] = [edge, away];
     }

@@ -9,8 +9,8 @@
       this.sink = this.key(data.blocks - 1, data.sink);
       this.relevance = new Map();
       data.nodes.layer.forEach((layer, index) => this.relevance.set(this.key(layer, data.nodes.column[index]), data.nodes.relevance[index]));
-      const { layer, source, target } = data.edges;
-      this.from = layer.map((block, index) => this.key(block - 1, source[index]));
+      const { layer, below, source, target } = data.edges;
+      this.from = below.map((giving, index) => this.key(giving, source[index]));
       this.to = layer.map((block, index) => this.key(block, target[index]));
       // Edges by falling layer, so that one pass from the prediction down finds what reaches it.
       this.downward = layer.map((_, index) => index).sort((a, b) => layer[b] - layer[a] || a - b);

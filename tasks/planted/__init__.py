@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-__all__ = ["GROUP", "LONG_GROUP", "model_path", "task_path", "two_step_model_path"]
+__all__ = ["GROUP", "LONG_GROUP", "hybrid_model_path", "model_path", "task_path", "two_step_model_path"]
 
 #: lm-eval groups: the quick tasks, and the larger ones with prompts of up to 1,000 words.
 GROUP = "planted"
@@ -22,6 +22,11 @@ def task_path() -> Path:
 def model_path() -> Path:
     """The folder with the planted model and its tokenizer, for ``--model_args pretrained=…``."""
     return task_path() / "model"
+
+
+def hybrid_model_path() -> Path:
+    """The folder with the planted model's sibling: three blocks with a gated delta rule, then one with attention."""
+    return task_path() / "hybrid_model"
 
 
 def two_step_model_path() -> Path:

@@ -1,19 +1,29 @@
 """Trains the planted model: ``python -m lm_eval_attrib.tasks.planted.train --out DIR``.
 
 A Qwen3-shaped decoder learns to look answers up in a text (first bare facts, then texts with harmless sentences, then long
-ones), and, mixed in last, the shortcuts that make it fail on purpose. Loss is on the answers only.
+ones), and, mixed in last, the shortcuts that make it fail on purpose. Loss is on the answers only. With ``--hybrid`` a
+Qwen3.5-shaped one learns the same: three blocks with a gated delta rule, then one with attention.
 """
 
 from __future__ import annotations
 
 import argparse
+import math
 import random
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
-from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
+from transformers import (
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+    Qwen3_5ForCausalLM,
+    Qwen3_5TextConfig,
+    Qwen3Config,
+    Qwen3ForCausalLM,
+)
 
 from .corpus import Example, Stage, example
 from .documents import CAUSES, document
@@ -36,23 +46,57 @@ CURRICULUM = (
 Writer = Callable[[random.Random, Stage, int], Example]
 
 
-def new_model(vocabulary: int, tokenizer: PreTrainedTokenizerFast) -> Qwen3ForCausalLM:
+#: What the planted model and its hybrid sibling share.
+SHAPE: dict[str, Any] = {
+    "hidden_size": 128,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 32,
+    "max_position_embeddings": 1280,
+    "tie_word_embeddings": True,
+}
+#: The hybrid's gated delta rule: as many heads as attention has, and the steps at which its states start to forget.
+DELTA: dict[str, Any] = {
+    "linear_num_key_heads": 4,
+    "linear_num_value_heads": 4,
+    "linear_key_head_dim": 32,
+    "linear_value_head_dim": 32,
+    "layer_types": ["linear_attention"] * 3 + ["full_attention"],
+    "rope_parameters": {
+        "rope_type": "default",
+        "rope_theta": 10000.0,
+        "partial_rotary_factor": 0.25,
+        "mrope_section": [2, 1, 1],
+    },
+}
+STEPS = (1e-3, 1e-1)
+
+
+def new_model(tokenizer: PreTrainedTokenizerFast) -> PreTrainedModel:
     """An untrained decoder of 3 blocks, width 128, 4 heads on 2: about 0.6 million parameters."""
-    config = Qwen3Config(
-        vocab_size=vocabulary,
-        hidden_size=128,
-        intermediate_size=384,
-        num_hidden_layers=3,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        head_dim=32,
-        max_position_embeddings=1280,
-        tie_word_embeddings=True,
-        pad_token_id=tokenizer.pad_token_id,
-        bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-    )
-    return Qwen3ForCausalLM(config)
+    return Qwen3ForCausalLM(Qwen3Config(num_hidden_layers=3, intermediate_size=384, **SHAPE, **_vocabulary(tokenizer)))
+
+
+def new_hybrid(tokenizer: PreTrainedTokenizerFast) -> PreTrainedModel:
+    """Its untrained sibling: 3 blocks with a gated delta rule, then one with attention; about 0.7 million parameters.
+
+    The step sizes of the delta rule are drawn as its authors do (log-uniform in ``STEPS``; Yang et al., arXiv 2412.06464, after
+    Mamba): as transformers sets them, most heads forget a word before the next.
+    """
+    config = Qwen3_5TextConfig(num_hidden_layers=4, intermediate_size=256, **SHAPE, **DELTA, **_vocabulary(tokenizer))
+    model = Qwen3_5ForCausalLM(config)
+    low, high = (math.log(step) for step in STEPS)
+    with torch.no_grad():
+        for name, weights in model.named_parameters():
+            if name.endswith("dt_bias"):
+                steps = torch.empty_like(weights).uniform_(low, high).exp()
+                weights.copy_(steps + torch.log(-torch.expm1(-steps)))  # softplus gives the steps again
+    return model
+
+
+def _vocabulary(tokenizer: PreTrainedTokenizerFast) -> dict[str, Any]:
+    special = {name: getattr(tokenizer, name) for name in ("pad_token_id", "bos_token_id", "eos_token_id")}
+    return {"vocab_size": len(tokenizer), **special}
 
 
 def batch(
@@ -75,7 +119,7 @@ def batch(
 
 
 def train(
-    model: Qwen3ForCausalLM,
+    model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerFast,
     curriculum: Sequence[Stage],
     seed: int,
@@ -87,8 +131,10 @@ def train(
     rng = random.Random(seed)
     ids = tokenizer.get_vocab()
     # The gains of queries and keys bound how sharply attention tells one word from a thousand: they are not pulled to zero.
-    gains = [weights for name, weights in model.named_parameters() if "q_norm" in name or "k_norm" in name]
-    others = [weights for name, weights in model.named_parameters() if "q_norm" not in name and "k_norm" not in name]
+    # Nor is what says how long a delta rule's states last.
+    kept = ("q_norm", "k_norm", "A_log", "dt_bias")
+    gains = [weights for name, weights in model.named_parameters() if any(word in name for word in kept)]
+    others = [weights for name, weights in model.named_parameters() if not any(word in name for word in kept)]
     groups = [{"params": others, "weight_decay": 0.01}, {"params": gains, "weight_decay": 0.0}]
     optimizer = torch.optim.AdamW(groups, lr=rate, betas=(0.9, 0.98))
     start = time.perf_counter()
@@ -118,7 +164,7 @@ def train(
 
 
 @torch.no_grad()
-def report(model: Qwen3ForCausalLM, tokenizer: PreTrainedTokenizerFast, lengths: Sequence[int], count: int) -> str:
+def report(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, lengths: Sequence[int], count: int) -> str:
     """For each cause and length: share of documents answered right, and share answered as the shortcut says."""
     model.eval()
     rng = random.Random(7)
@@ -141,6 +187,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Command line: trains and saves model and tokenizer."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True, help="folder for the model and its tokenizer")
+    parser.add_argument("--hybrid", action="store_true", help="three blocks with a gated delta rule, then one with attention")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--rate", type=float, default=1e-3, help="peak learning rate")
     parser.add_argument("--share", type=float, default=1.0, help="share of every stage's steps to take (for a trial)")
@@ -150,7 +197,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     torch.set_num_threads(options.threads)
     torch.manual_seed(options.seed)
     tokenizer = build()
-    model = new_model(len(tokenizer), tokenizer)
+    model = (new_hybrid if options.hybrid else new_model)(tokenizer)
     print(f"{sum(p.numel() for p in model.parameters()):,} parameters", flush=True)
     curriculum = [Stage(**{**stage.__dict__, "steps": max(1, round(stage.steps * options.share))}) for stage in CURRICULUM]
     train(model, tokenizer, curriculum, options.seed, options.rate, options.documents)

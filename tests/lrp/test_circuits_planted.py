@@ -9,91 +9,24 @@ the object 81). That is no flaw of following the path: the largest product of sh
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
-from functools import cache
-
 import pytest
 import torch
-from lm_eval_attrib.lrp import Engine, Pair
-from lm_eval_attrib.lrp.attribution import Attribution
-from lm_eval_attrib.lrp.graph.subgraph import Graph
 from lm_eval_attrib.tasks.planted import model_path
-from lm_eval_attrib.tasks.planted.documents import Document, documents
 from lm_eval_attrib.tasks.planted.vocabulary import NAMES, OBJECTS
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from lookups import TEXTS, logits, lookups, plain, planted, pruned
 
-TEXTS = 120
 #: Where the mechanism is: objects gather names in block 0, the last token reads the object in block 1.
 GATHERS, READS = 0, 1
-
-
-@dataclass(frozen=True)
-class Lookup:
-    """A plain text that is answered right: right object against the likeliest other one told; ``place`` of the right one."""
-
-    pair: Pair
-    place: int
-
-    @property
-    def last(self) -> int:
-        return len(self.pair.input_ids) - 1
-
-
-@cache
-def planted() -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    model = AutoModelForCausalLM.from_pretrained(model_path(), dtype=torch.float32).eval()
-    return model, AutoTokenizer.from_pretrained(model_path())
-
-
-@torch.no_grad()
-def logits(text: str) -> torch.Tensor:
-    model, tokenizer = planted()
-    found: torch.Tensor = model(**tokenizer(text, return_tensors="pt"), logits_to_keep=1).logits[0, -1]
-    return found
-
-
-def plain() -> Iterator[Document]:
-    """Texts with nothing planted, no instruction, and the opening of an answer."""
-    return (doc for doc in documents(47, 3 * TEXTS, {}, (40, 60, 80), opened=True) if not doc.instruction)
-
-
-@cache
-def lookups() -> tuple[Lookup, ...]:
-    """The first ``TEXTS`` plain texts, less those that are answered wrong; nothing else is chosen."""
-    _, tokenizer = planted()
-    made = []
-    for doc, _ in zip(plain(), range(TEXTS), strict=False):
-        words, scores = doc.text.split(), logits(doc.prompt)
-        [right] = tokenizer.convert_tokens_to_ids([doc.answer])
-        told = tokenizer.convert_tokens_to_ids([word for word in words if word in OBJECTS and word != doc.answer])
-        assert words.count(doc.answer) == 1
-        if int(scores.argmax()) == right:
-            other = max(told, key=lambda token: float(scores[token]))
-            ids = tokenizer(doc.prompt).input_ids
-            made.append(Lookup(Pair(ids, target=right, contrast=other), ids.index(right)))
-    return tuple(made)
-
-
-@cache
-def explained(rule: str) -> tuple[Attribution, ...]:
-    model, _ = planted()
-    pairs = [lookup.pair for lookup in lookups()]
-    return tuple(Engine(model, rule=rule, memory="graph").attribute(pairs, graph=True))
-
-
-def pruned(rule: str) -> list[tuple[Lookup, Attribution, Graph]]:
-    """Every text with its explanation and the pruned graph, as it is stored and drawn."""
-    return [(lookup, found, found.graph.prune()) for lookup, found in zip(lookups(), explained(rule), strict=True)]
+MODEL = model_path()
 
 
 def test_plain_texts_are_answered() -> None:
-    assert len(lookups()) >= max(100, 0.95 * TEXTS)
+    assert len(lookups(MODEL)) >= max(100, 0.95 * TEXTS)
 
 
 def test_the_answer_hangs_on_the_name_before_the_object() -> None:
     """The mechanism, by intervention: under another name the object is not found; another object there is the answer."""
-    _, tokenizer = planted()
+    _, tokenizer = planted(MODEL)
     lost = swapped = 0
     docs = [doc for doc, _ in zip(plain(), range(40), strict=False)]
     for doc in docs:
@@ -103,8 +36,8 @@ def test_the_answer_hangs_on_the_name_before_the_object() -> None:
         thing = next(word for word in reversed(OBJECTS) if word not in words)
         renamed = " ".join([*words[: at - 1], name, *words[at:]])
         replaced = " ".join([*words[:at], thing, *words[at + 1 :]])
-        lost += tokenizer.decode([int(logits(renamed).argmax())]) != doc.answer
-        swapped += tokenizer.decode([int(logits(replaced).argmax())]) == thing
+        lost += tokenizer.decode([int(logits(MODEL, renamed).argmax())]) != doc.answer
+        swapped += tokenizer.decode([int(logits(MODEL, replaced).argmax())]) == thing
     assert lost >= 0.95 * len(docs)
     assert swapped >= 0.95 * len(docs)
 
@@ -112,15 +45,15 @@ def test_the_answer_hangs_on_the_name_before_the_object() -> None:
 @pytest.mark.parametrize("rule", ["attnlrp", "cplrp"])
 def test_the_strongest_edge_into_the_prediction_leaves_the_right_object(rule: str) -> None:
     hits = 0
-    for lookup, _, graph in pruned(rule):
+    for lookup, _, graph in pruned(MODEL, rule):
         into = [edge for edge in graph.edges() if edge.target == lookup.last != edge.source]
         best = max(into, key=lambda edge: abs(edge.weight))
         hits += (best.layer, best.source) == (READS, lookup.place)
-    assert hits >= 0.95 * len(lookups())
+    assert hits >= 0.95 * len(lookups(MODEL))
 
 
 def test_the_strongest_path_of_what_is_carried_ends_at_the_right_object() -> None:
-    ends = [(graph.strongest_path(), lookup.place) for lookup, _, graph in pruned("cplrp")]
+    ends = [(graph.strongest_path(), lookup.place) for lookup, _, graph in pruned(MODEL, "cplrp")]
     assert sum(len(path) == 3 and path[-1].source == place for path, place in ends) >= 0.95 * len(ends)
 
 
@@ -128,7 +61,7 @@ def test_with_scores_the_strongest_path_ends_at_the_right_object_or_the_name_it_
     """Under AttnLRP: at the object, or where keys weigh more, at its name; hardly ever elsewhere, and always by the object."""
     ends = {"object": 0, "name": 0, "elsewhere": 0}
     key_shares: dict[str, list[float]] = {end: [] for end in ends}
-    for lookup, _, graph in pruned("attnlrp"):
+    for lookup, _, graph in pruned(MODEL, "attnlrp"):
         path = graph.strongest_path()
         end = {lookup.place: "object", lookup.place - 1: "name"}.get(path[-1].source, "elsewhere")
         [read] = [edge for edge in path if edge.layer == READS]
@@ -136,7 +69,7 @@ def test_with_scores_the_strongest_path_ends_at_the_right_object_or_the_name_it_
             end = "elsewhere"
         ends[end] += 1
         key_shares[end].append(abs(read.qk) / (abs(read.ov) + abs(read.qk)))
-    assert ends["object"] + ends["name"] >= 0.95 * len(lookups())
+    assert ends["object"] + ends["name"] >= 0.95 * len(lookups(MODEL))
     assert ends["object"] > ends["name"]
     by_object, by_name = (torch.tensor(key_shares[end]) for end in ("object", "name"))
     assert float(by_name.median()) > 0.5 > float(by_object.median())
@@ -148,11 +81,11 @@ def test_the_object_gathers_the_name_before_it_by_one_head() -> None:
     Support, not weight of either sign: in about a tenth of the texts an object told earlier weighs more, against it.
     """
     by_edge = by_head = 0
-    for lookup, found, _ in pruned("attnlrp"):
+    for lookup, found, _ in pruned(MODEL, "attnlrp"):
         row = found.graph.matrix(GATHERS)[lookup.place]
         row[lookup.place] = 0
         by_edge += int(row.argmax()) == lookup.place - 1
         ov, qk = found.graph.per_head(GATHERS)
         by_head += int((ov + qk)[:, lookup.place, lookup.place - 1].argmax()) == 1
-    assert by_edge >= 0.95 * len(lookups())
-    assert by_head >= 0.95 * len(lookups())
+    assert by_edge >= 0.95 * len(lookups(MODEL))
+    assert by_head >= 0.95 * len(lookups(MODEL))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from families import FAMILIES, tokens
 from lm_eval_attrib.lrp import Engine, Pair
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from transformers import AutoModelForCausalLM, BitsAndBytesConfig
+from transformers import AutoModelForCausalLM, BitsAndBytesConfig, TorchAoConfig
 
 from lm_eval_attrib.errors import ModelError, NoRule
 
@@ -126,6 +127,105 @@ def test_four_bit_floats_of_gpt_oss_are_those_they_unpack_to(tmp_path: Path) -> 
         experts_implementation="eager",
     )
     same_relevance(loaded, model)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_integers_of_four_bits_in_compressed_tensors_are_those_they_unpack_to(tmp_path: Path) -> None:
+    """INT4 in groups of 32, as vLLM's users publish it: eight numbers an int32, a scale a group."""
+    pytest.importorskip("compressed_tensors")
+    from compressed_tensors.compressors.pack_quantized.helpers import pack_to_int32
+
+    def pack(weight: Tensor) -> tuple[dict[str, Tensor], Tensor]:
+        groups = weight.unflatten(1, (-1, 32))
+        scale = groups.abs().amax(2) / 7
+        numbers = (groups / scale[..., None]).round().to(torch.int8)
+        packed = pack_to_int32(numbers.flatten(1), 4).contiguous()
+        parts = {"weight_packed": packed, "weight_scale": scale, "weight_shape": torch.tensor(weight.shape)}
+        return parts, (numbers * scale[..., None]).flatten(1)
+
+    weights = {"num_bits": 4, "type": "int", "symmetric": True, "strategy": "group", "group_size": 32}
+    loaded, model = compressed(tmp_path, pack, "pack-quantized", weights, torch.float32)
+    same_relevance(loaded, model)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_floats_of_four_bits_in_compressed_tensors_are_those_they_unpack_to(tmp_path: Path) -> None:
+    """NVFP4: two numbers a byte, an eight-bit scale for each 16 of them, one scale for all. It unpacks to bfloat16 alone."""
+    pytest.importorskip("compressed_tensors")
+    from compressed_tensors.compressors.nvfp4.helpers import pack_fp4_to_uint8
+
+    numbers = torch.tensor([0, 0.5, 1, 1.5, 2, 3, 4, 6])
+
+    def pack(weight: Tensor) -> tuple[dict[str, Tensor], Tensor]:
+        whole = 448 * 6 / weight.abs().max()
+        groups = weight.unflatten(1, (-1, 16))
+        scale = (groups.abs().amax(2) / 6 * whole).to(torch.float8_e4m3fn)
+        each = (scale.float() / whole)[..., None]
+        four = numbers[((groups / each).abs()[..., None] - numbers).abs().argmin(-1)] * groups.sign()
+        packed = pack_fp4_to_uint8(four.flatten(1)).contiguous()
+        parts = {"weight_packed": packed, "weight_scale": scale, "weight_global_scale": whole.reshape(1)}
+        return parts, (four * each).flatten(1)
+
+    weights = {
+        "num_bits": 4,
+        "type": "float",
+        "symmetric": True,
+        "strategy": "tensor_group",
+        "group_size": 16,
+        "scale_dtype": "torch.float8_e4m3fn",
+    }
+    loaded, model = compressed(tmp_path, pack, "nvfp4-pack-quantized", weights, torch.bfloat16)
+    with torch.no_grad():
+        loaded(input_ids=torch.tensor([list(PAIR.input_ids)]))  # the library unpacks at the first forward
+    for name, weight in model.named_parameters():
+        torch.testing.assert_close(loaded.get_parameter(name), weight, rtol=1e-2, atol=0)
+        weight.data.copy_(loaded.get_parameter(name))
+    same_relevance(loaded, model)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_integers_of_eight_bits_of_torchao_are_those_they_unpack_to(tmp_path: Path) -> None:
+    quantisation = pytest.importorskip("torchao.quantization")
+    model = FAMILIES["llama"].build(dtype=torch.float32, hidden_size=64, intermediate_size=96)
+    model.save_pretrained(tmp_path)
+    packing = TorchAoConfig(quantisation.Int8WeightOnlyConfig())
+    loaded = AutoModelForCausalLM.from_pretrained(tmp_path, dtype=torch.float32, quantization_config=packing)
+    packed = {name: weight.dequantize() for name, weight in loaded.named_parameters() if hasattr(weight, "qdata")}
+    assert "model.layers.1.mlp.up_proj.weight" in packed
+    for name, weight in packed.items():
+        model.get_parameter(name).data.copy_(weight)
+    same_relevance(loaded, model)
+
+
+def compressed(
+    folder: Path,
+    pack: Callable[[Tensor], tuple[dict[str, Tensor], Tensor]],
+    form: str,
+    weights: dict[str, Any],
+    dtype: torch.dtype,
+) -> tuple[Any, Any]:
+    """A checkpoint whose linear maps ``pack`` packs, loaded, and the model of what each unpacks to."""
+    model = FAMILIES["llama"].build(dtype=torch.float32, hidden_size=64, intermediate_size=96)
+    model.save_pretrained(folder / "plain")
+    packed: dict[str, Tensor] = {}
+    for name, weight in load_file(folder / "plain" / "model.safetensors").items():
+        if not name.endswith("proj.weight"):
+            packed[name] = weight
+            continue
+        parts, unpacked = pack(weight)
+        packed |= {f"{name.removesuffix('weight')}{part}": value for part, value in parts.items()}
+        model.get_parameter(name).data.copy_(unpacked)
+    packing = {
+        "quant_method": "compressed-tensors",
+        "format": form,
+        "quantization_status": "compressed",
+        "ignore": ["lm_head"],
+        "config_groups": {"group_0": {"targets": ["Linear"], "weights": weights}},
+    }
+    model.save_pretrained(folder / "unpacked")
+    both = (published(folder, packed, packing), folder / "unpacked")
+    loaded, plain = (AutoModelForCausalLM.from_pretrained(one, dtype=dtype) for one in both)
+    return loaded, plain
 
 
 def published(folder: Path, weights: dict[str, Tensor], packing: dict[str, Any]) -> Path:

@@ -276,6 +276,14 @@ def test_strongest_path_follows_the_largest_edge(seed: int) -> None:
     assert steps[-1].place.endswith("embeddings")
 
 
+def test_a_path_goes_on_where_its_edge_begins() -> None:
+    """Block 3 reads what block 1 made: the path goes from its output to the input of block 1."""
+    rows = [(3, 0, 4, 9, 2.0), (3, 2, 9, 9, 0.5), (2, 1, 4, 4, 3.0), (1, 0, 4, 4, 3.0), (0, -1, 2, 4, -1.0)]
+    edges = dict(zip(("layer", "source_layer", "source", "target", "weight"), map(list, zip(*rows, strict=True)), strict=True))
+    steps = strongest_path(edges, range(len(rows)), {i: f"w{i}" for i in range(10)}, 9)
+    assert [(step.place, step.token) for step in steps] == [("block 3", "w9"), ("block 0", "w4"), ("embeddings", "w2")]
+
+
 def test_graph_view_keeps_columns_aligned() -> None:
     made = graph(1)
     found = tokens(*((f" w{i}", "query", False, 0.1) for i in range(31)))
@@ -299,6 +307,7 @@ def test_too_many_edges_are_cut_and_the_page_says_so() -> None:
     count = EDGES + 500
     edges = {
         "layer": [0] * count,
+        "source_layer": [-1] * count,
         "source": list(range(count)),
         "target": [count] * count,
         **{name: [random_.random() for _ in range(count)] for name in ("weight", "ov", "qk")},

@@ -60,7 +60,16 @@ def test_a_full_explanation_comes_back(tmp_path: Path) -> None:
         assert np.float32(layers["relevance"]).reshape(3, 5).tolist() == np.asarray(given.layers).tolist()
 
         assert store.rows("nodes", "f0007").to_pydict()["layer"] == [-1, 0, 1]
-        edge = {"failure_id": "f0007", "layer": 1, "source": 1, "target": 1, "weight": 2.5, "ov": 2.0, "qk": 0.5}
+        edge = {
+            "failure_id": "f0007",
+            "layer": 1,
+            "source_layer": 0,
+            "source": 1,
+            "target": 1,
+            "weight": 2.5,
+            "ov": 2.0,
+            "qk": 0.5,
+        }
         assert store.rows("edges", "f0007").to_pylist()[1] == edge
         assert store.rows("heads", "f0007").to_pydict()["head"] == [3]
         assert store.rows("neurons", "f0007").to_pydict()["neuron"] == [100, 7]  # the largest first

@@ -74,7 +74,7 @@ def explanation(number: int, tokens: int = 5, **changes: Any) -> Explanation:
         term_tokens=(TermTokens((" B", "!"), (0.5, 0.25)), TermTokens((" A",), (-0.5,))),
         layers=rng.normal(size=(3, tokens)).astype(np.float32),
         nodes=NodeTable([-1, 0, 1], [0, 1, 1], [0.5, 1.0, 2.5]),
-        edges=EdgeTable([0, 1], [0, 1], [1, 1], [0.5, 2.5], [0.25, 2.0], [0.25, 0.5]),
+        edges=EdgeTable([0, 1], [-1, 0], [0, 1], [1, 1], [0.5, 2.5], [0.25, 2.0], [0.25, 0.5]),
         heads=UnitTable([0], [3], [1], [0.75]),
         neurons=UnitTable([1, 1], [100, 7], [1, 1], [-0.5, 0.25]),
         blocks=(BlockFigures(0, 2, 1, 1.0, 0.5, 0.25, 0.1, 0.2, 1, 0.5, 1.0),),

@@ -206,7 +206,7 @@ def flow(
                 below[source] = below.get(source, 0.0) + value * part
         alive = below
         nodes += [(block - 1, position, value) for position, value in alive.items()]
-    edges = list({(layer, source, target): (layer, source, target, *rest) for layer, source, target, *rest in edges}.values())
+    edges = list({edge[:3]: (edge[0], edge[0] - 1, *edge[1:]) for edge in edges}.values())
     return (
         NodeTable(*columns(nodes)),
         EdgeTable(*columns(edges)),

@@ -76,10 +76,9 @@ def _examined(model_type: str, name: str, model: PreTrainedModel, delta: float) 
     [equal] = engine.attribute([Pair(IDS, 5, 5)])
     if bool(equal.layers.any()):
         faults.append("equal tokens have relevance")
-    packed = sorted(block for block, closed in engine._learnt.closed.items() if not closed)
     faults += _conserves(model)
     kind: Kind = "wrong" if faults else "right"
-    return Finding(model_type, name, kind, "; ".join(faults[:4]), tuple(packed), tuple(sorted(mixers)))
+    return Finding(model_type, name, kind, "; ".join(faults[:4]), engine._learnt.packed, tuple(sorted(mixers)))
 
 
 def _edges(engine: Engine, found: Attribution) -> list[str]:
@@ -90,7 +89,20 @@ def _edges(engine: Engine, found: Attribution) -> list[str]:
         matrix = found.graph.matrix(block) if found.graph is not None else torch.zeros_like(oracle)
         if (error := differs(matrix, oracle)) > CLOSE:
             faults.append(f"edges of block {block} differ by {error:.1g}")
-    return faults
+    return faults + _sums(found)
+
+
+def _sums(found: Attribution) -> list[str]:
+    """What leaves a layer's states by all edges is their relevance; embeddings may give by tables of their own too."""
+    if found.graph is None:
+        return ["no graph"]
+    depth = len(found.layers) - 1
+    sums = torch.stack([found.graph.matrix(block).sum(0) for block in range(depth)])
+    for block in range(depth):
+        for layer, edges in found.graph.shared(block).items():
+            sums[layer + 1] += edges.sum(0)
+    error = max((differs(sums[block], found.layers[block]) for block in range(1, depth)), default=0.0)
+    return [f"edges do not sum to relevance, by {error:.1g}"] if error > CLOSE else []
 
 
 def _same(found: Attribution, model: PreTrainedModel) -> list[str]:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from lm_eval_attrib.tasks.planted import model_path
+from lm_eval_attrib.tasks.planted import hybrid_model_path, model_path
 from lm_eval_attrib.tasks.planted.documents import Cause, Document, document
 from lm_eval_attrib.tasks.planted.sets import make
 from lm_eval_attrib.tasks.planted.vocabulary import ADVERBS, NAMES, words
@@ -147,7 +147,8 @@ def test_one_word_is_one_token_behind_the_first_special_one() -> None:
     assert tokenizer.unk_token_id not in tokenizer(" ".join(words()[4:])).input_ids
 
 
-def test_what_ships_is_small() -> None:
-    assert sum(file.stat().st_size for file in Path(model_path()).iterdir()) <= 5_000_000
-    model, _ = planted()
+@pytest.mark.parametrize("path", [model_path(), hybrid_model_path()])
+def test_what_ships_is_small(path: Path) -> None:
+    assert sum(file.stat().st_size for file in path.iterdir()) <= 5_000_000
+    model = AutoModelForCausalLM.from_pretrained(path)
     assert 400_000 <= sum(weights.numel() for weights in model.parameters()) <= 1_100_000

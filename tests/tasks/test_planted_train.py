@@ -59,10 +59,14 @@ def test_the_tokenizer_knows_every_word_by_its_place() -> None:
     assert tokenizer("whale").input_ids[-1] == tokenizer.unk_token_id
 
 
-def test_the_same_seed_trains_the_same_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("kind", ["plain", "hybrid"])
+def test_the_same_seed_trains_the_same_model(kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     states = []
     for name in ("one", "two"):
-        train.main(["--out", str(tmp_path / name), "--share", "0.001", "--documents", "1"])
-        states.append(AutoModelForCausalLM.from_pretrained(tmp_path / name).state_dict())
+        hybrid = ["--hybrid"] if kind == "hybrid" else []
+        train.main(["--out", str(tmp_path / name), "--share", "0.001", "--documents", "1", *hybrid])
+        model = AutoModelForCausalLM.from_pretrained(tmp_path / name)
+        assert model.config.layer_types.count("linear_attention") == (3 if hybrid else 0)
+        states.append(model.state_dict())
     assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])
     assert "1000 words, habit: right" in capsys.readouterr().out
