@@ -31,7 +31,7 @@ from .signals import interrupts_put_off
 from .writer import ENDINGS, Limits, Sink
 
 #: The schema version that this release writes and reads; schema.sql's first lines tell the history.
-VERSION = 3
+VERSION = 4
 #: Files stay readable by DuckDB 1.4, whatever DuckDB writes them (2.0's own default is not).
 STORAGE = "v1.4.0"
 

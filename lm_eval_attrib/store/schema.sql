@@ -7,9 +7,10 @@
 -- the failures of several runs may have the same (`failures.explanation`), and each sees it as its own.
 --
 -- Versions, newest first (the number is VERSION in database.py, which writes it into base.schema_version):
+--   4  edges that begin in a lower layer
 --   3  explanations are kept by content and shared by runs; documents, choices, kind, decides, seconds by stage, comments;
 --      the margin of choices, and the texts that make it up; steps with their trajectory and trials, hops;
---      changes tried on failures, charges, the ledger of a task; edges that begin in a lower layer
+--      changes tried on failures, charges, the ledger of a task
 --   2  accepted: generated responses that are right
 --   1  the first
 
