@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -97,3 +98,29 @@ def test_sql_in_the_readme_runs(tmp_path: Path) -> None:
                 store.sql(statement)
         for statement in re.findall(r'lm-eval-attrib sql \S+ "([^"]+)"', README):
             store.sql(statement)
+
+
+def test_sql_in_the_readme_counts_failures_not_tokens(tmp_path: Path) -> None:
+    """Seven failures, in each of which a token stands three times: seven, not 21, and its relevance summed within each."""
+    from explanations import RUN, TASK, explanation
+
+    from lm_eval_attrib.records import TokenTable
+    from lm_eval_attrib.store.database import Store
+
+    with Store.create(tmp_path / "seven.duckdb") as store:
+        store.begin(RUN)
+        store.add_tasks([replace(TASK, task="gsm8k")])
+        for number in range(1, 8):
+            one = explanation(number)
+            tokens = TokenTable((1, 2, 2, 2), ("<s>", "key", "key", "key"), ("q",) * 4, (True, False, False, False),
+                                (9.0, 1.0, 2.0, 3.0), (9.0, 0.1, 0.2, 0.3))  # fmt: skip
+            store.add(replace(one, failure=replace(one.failure, task="gsm8k"), tokens=tokens))
+    [example] = [text for text in re.findall(r"```sql\n(.*?)```", README, re.DOTALL) if "most support" in text]
+    [statement] = [text for text in example.split(";") if "most support" in text]
+    with Store.open(tmp_path / "seven.duckdb") as store:
+        [row] = store.sql(statement).to_pylist()
+        documents = [text for text in example.split(";") if "what came out" in text]
+        [counted] = store.sql(documents[0]).to_pylist()
+    assert (row["token"], row["failures"]) == ("key", 7)
+    assert row["mean"] == pytest.approx(0.6, abs=1e-6)
+    assert (counted["documents"], counted["failures"], counted["attributed"]) == (TASK.documents, TASK.failures, 7)
