@@ -182,14 +182,19 @@ def ledger(
 @DATABASE
 @click.argument("failure_id")
 @click.option("--reproduce", is_flag=True, help="Instead: the lm_eval command that makes this one failure again.")
-def show(database: Path, failure_id: str, reproduce: bool) -> None:
+@click.option("--json", "as_json", is_flag=True, help="Instead: everything that is stored of it, as JSON on one line.")
+def show(database: Path, failure_id: str, reproduce: bool, as_json: bool) -> None:
     """Print one failure: pair, top tokens, the label and the sentence that explains it. The beginning of an id is enough."""
     from .commands.reproduce import reproduction
     from .commands.show import failure_text
+    from .reports.export import failure_json
     from .store.database import Store
 
+    if reproduce and as_json:
+        raise ArgumentError("show takes one of --reproduce and --json.")
+    told = reproduction if reproduce else failure_json if as_json else failure_text
     with Store.open(database) as store:
-        click.echo(reproduction(store, failure_id) if reproduce else failure_text(store, failure_id))
+        click.echo(told(store, failure_id))
 
 
 @main.command()

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -124,3 +127,14 @@ def test_sql_in_the_readme_counts_failures_not_tokens(tmp_path: Path) -> None:
     assert (row["token"], row["failures"]) == ("key", 7)
     assert row["mean"] == pytest.approx(0.6, abs=1e-6)
     assert (counted["documents"], counted["failures"], counted["attributed"]) == (TASK.documents, TASK.failures, 7)
+
+
+@pytest.mark.slow
+def test_examples_of_the_page_on_python_run_one_after_the_other(tmp_path: Path) -> None:
+    """In a process of their own, on a CPU, without a network, with nothing defined but what they define."""
+    code = "\n".join(re.findall(r"```python\n(.*?)```", text("python.md"), re.DOTALL))
+    asked = f"{code}\nassert explanation.status == 'attributed' and len(tokens) and strongest and failures.num_rows"
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": ""}
+    done = subprocess.run([sys.executable, "-c", asked], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert (tmp_path / "report" / "index.html").exists()
