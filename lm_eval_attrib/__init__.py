@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from .lrp import Attribution, Engine, Pair
     from .records import Contrast, Explanation, Failure, NoPair, Run, TaskSummary
     from .reports.html import write_report
+    from .reports.results import Results, load
     from .settings import Settings
     from .store.database import Store
 
@@ -36,6 +37,7 @@ __all__ = [
     "Failure",
     "NoPair",
     "Pair",
+    "Results",
     "Run",
     "Settings",
     "Store",
@@ -43,6 +45,7 @@ __all__ = [
     "attribute_samples",
     "compare",
     "explain_run",
+    "load",
     "preflight",
     "write_report",
 ]
@@ -59,6 +62,7 @@ _HOMES = {
     "Failure": "records",
     "NoPair": "records",
     "Pair": "lrp",
+    "Results": "reports.results",
     "Run": "records",
     "Settings": "settings",
     "Store": "store.database",
@@ -66,6 +70,7 @@ _HOMES = {
     "attribute_samples": "commands.attribute",
     "compare": "commands.compare",
     "explain_run": "explain.session",
+    "load": "reports.results",
     "preflight": "explain.preflight",
     "write_report": "reports.html",
 }

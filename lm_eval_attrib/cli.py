@@ -22,6 +22,14 @@ FILE = click.Path(path_type=Path)
 FORMAT = click.option(
     "--format", "form", type=click.Choice(rows.FORMATS), default="table", show_default=True, help="How rows are printed."
 )
+ROWS = click.option(
+    "--rows",
+    "most",
+    type=click.IntRange(min=0),
+    default=rows.MOST_ROWS,
+    show_default=True,
+    help="Rows of a table that are printed; 0 for all. CSV and JSON have all.",
+)
 DATABASE = click.argument("database", type=FILE)
 MODEL_ARGS = click.option("--model_args", required=True, help="pretrained=… and any attrib_* argument, as for lm_eval.")
 DEVICE = click.option("--device", help="cuda, cuda:1, cpu …; by default a GPU if there is one.")
@@ -106,14 +114,16 @@ def report(database: Path, out: Path, run_id: str | None) -> None:
 
 @main.command()
 @DATABASE
-@click.argument("text", metavar="SQL")
+@click.argument("text", metavar="SQL", required=False)
 @FORMAT
-def sql(database: Path, text: str, form: rows.Format) -> None:
-    """Run one SQL query. The file is opened read-only, and SQL reaches no other file and no network."""
+@ROWS
+def sql(database: Path, text: str | None, form: rows.Format, most: int) -> None:
+    """Run one SQL query; without SQL, list the views. The file is opened read-only, and SQL reaches nothing outside it."""
     from .store.database import Store
 
     with Store.open(database) as store:
-        click.echo(rows.format_rows(*rows.of(store.sql(text)), form))
+        found = store.views() if text is None else store.sql(text)
+        rows.print_rows(*rows.of(found), form, rows.WIDTH if text else 120, most)
 
 
 @main.command()
@@ -121,17 +131,18 @@ def sql(database: Path, text: str, form: rows.Format) -> None:
 @click.argument("name", required=False)
 @click.option("--set", "given", multiple=True, metavar="NAME=VALUE", help="A parameter of the query; repeatable.")
 @FORMAT
-def query(database: Path, name: str | None, given: tuple[str, ...], form: rows.Format) -> None:
+@ROWS
+def query(database: Path, name: str | None, given: tuple[str, ...], form: rows.Format, most: int) -> None:
     """Run a named query, the same that the pages use. Without NAME, list them with their parameters."""
     from .reports import queries
     from .store.database import Store
 
     if name is None:
         listed = [(one.name, one.summary, ", ".join(one.parameters)) for one in queries.named_queries()]
-        click.echo(rows.format_rows(("name", "answers", "parameters"), listed, form, width=120))
+        rows.print_rows(("name", "answers", "parameters"), listed, form, width=120)
         return
     with Store.open(database) as store:
-        click.echo(rows.format_rows(*rows.of(queries.run_query(store, name, **_parameters(given))), form))
+        rows.print_rows(*rows.of(queries.run_query(store, name, **_parameters(given))), form, most=most)
 
 
 @main.command()
@@ -164,21 +175,26 @@ def ledger(
     if form == "table":
         click.echo(ledgers.ledger_text(found, problems))
     else:
-        click.echo(rows.format_rows(ledgers.FIELDS, [ledgers.values(row) for row in found], form))
+        rows.print_rows(ledgers.FIELDS, [ledgers.values(row) for row in found], form)
 
 
 @main.command()
 @DATABASE
 @click.argument("failure_id")
 @click.option("--reproduce", is_flag=True, help="Instead: the lm_eval command that makes this one failure again.")
-def show(database: Path, failure_id: str, reproduce: bool) -> None:
+@click.option("--json", "as_json", is_flag=True, help="Instead: everything that is stored of it, as JSON on one line.")
+def show(database: Path, failure_id: str, reproduce: bool, as_json: bool) -> None:
     """Print one failure: pair, top tokens, the label and the sentence that explains it. The beginning of an id is enough."""
     from .commands.reproduce import reproduction
     from .commands.show import failure_text
+    from .reports.export import failure_json
     from .store.database import Store
 
+    if reproduce and as_json:
+        raise ArgumentError("show takes one of --reproduce and --json.")
+    told = reproduction if reproduce else failure_json if as_json else failure_text
     with Store.open(database) as store:
-        click.echo(reproduction(store, failure_id) if reproduce else failure_text(store, failure_id))
+        click.echo(told(store, failure_id))
 
 
 @main.command()

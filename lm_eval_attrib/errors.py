@@ -14,6 +14,7 @@ AttribError
 │   ├── Locked              another process is writing to the file
 │   └── NotWritable         the path cannot be written, or the disk is full
 ├── SeamError               lm_eval's evaluate() is not where, or not what, it should be
+├── MissingLibrary          an optional library is not installed
 ├── SamplesError            a samples file that cannot be explained
 └── ReportError             a report cannot be written
 """
@@ -75,6 +76,10 @@ class NotWritable(StoreError):
 
 class SeamError(AttribError):
     """The installed lm_eval does not have the one function this package wraps, or not in the known shape."""
+
+
+class MissingLibrary(AttribError, ImportError):
+    """An optional library is not installed; the message says how to get it."""
 
 
 class SamplesError(AttribError):

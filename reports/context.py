@@ -74,10 +74,14 @@ class TaskRow:
 
 @dataclass(frozen=True)
 class RunSection:
-    """One run in the index: a model under one rule and objective."""
+    """One run in the index: a model under one rule and objective.
+
+    ``differs``: what tells it apart from other runs of its model and task; empty where there are none.
+    """
 
     anchor: str
     model: str
+    differs: str
     facts: tuple[Fact, ...]
     versions: tuple[Fact, ...]
     status: str

@@ -126,6 +126,7 @@ def _run_section(site: Site, run: Row) -> RunSection:
     return RunSection(
         site.run_anchor(run["run_id"]),
         site.models[run["run_id"]],
+        site.differences.get(run["run_id"], ""),
         tuple(facts),
         tuple(details),
         str(run["status"] or "unknown"),
@@ -180,6 +181,7 @@ def task_page(site: Site, key: TaskKey, task: Row) -> TaskPage:
         Fact("Filter", summary.filter or "none"),
         Fact("Model", site.models[run["run_id"]]),
         Fact("Rule", str(run["rule"])),
+        *([Fact("This run", site.differences[key.run_id])] if key.run_id in site.differences else []),
     ]
     unclean = Counter(unclean_reason(row) for row in tried if not row["clean"])
     ledger = ledger_of(site, task)

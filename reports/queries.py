@@ -10,6 +10,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from difflib import get_close_matches
 from importlib import resources
 from typing import Any
 
@@ -64,10 +65,13 @@ def named_query(name: str) -> Query:
     """The query called ``name``.
 
     Raises:
-        ArgumentError: there is none; the message lists those there are.
+        ArgumentError: there is none; the message suggests the nearest name and lists those there are.
     """
-    if name not in query_names():
-        raise ArgumentError(f"no query is called {name!r}; known: {', '.join(query_names())}")
+    known = query_names()
+    if name not in known:
+        near = get_close_matches(name, known, n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else "."
+        raise ArgumentError(f"no query is called {name!r}{hint} Known: {', '.join(known)}")
     text = _folder().joinpath(f"{name}.sql").read_text("utf-8")
     summary = text.partition("\n")[0].removeprefix("-- ")
     return Query(

@@ -28,6 +28,7 @@ _PARTS: dict[str, str] = {
     "heads": "failure_id, layer, head, position, relevance ORDER BY layer, head, position",
     "neurons": "failure_id, layer, neuron, position, relevance ORDER BY layer, neuron, position",
     "graph_figures": "* ORDER BY layer",
+    "choices": "* EXCLUDE (prior) ORDER BY choice",
     "checks": '* ORDER BY "check", amount',
     "tried": "failure_id, place, kind, change, verdict, proof, remedy, forwards ORDER BY place",
     "segments": "failure_id, segment, tokens, relevance, relevance_norm ORDER BY segment",

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from ..charges import LedgerRow
 from ..records import digest
 from ..store.reader import Row
+from .differences import differences
 from .read import Reader
 from .text import short_model, slug
 
@@ -45,6 +46,8 @@ class Site:
         for row in self.failures:
             self.same_document[row["task"], row["filter"] or "", row["doc_id"]].append(row)
         self.models = {row["run_id"]: short_model(str(row["model"])) for row in self.runs}
+        #: Run → what tells it apart from others of its model and task.
+        self.differences = differences(self.runs, self.tasks)
         self.rules = {row["run_id"]: str(row["rule"]) for row in self.runs}
 
     def _add_lost_tasks(self) -> None:

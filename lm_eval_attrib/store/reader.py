@@ -49,6 +49,14 @@ ORDER = {
 _TRIED = """SELECT f.failure_id, t.* EXCLUDE (key, place) FROM base.tried AS t JOIN base.failures AS f USING (key)
     WHERE f.run_id = $run ORDER BY f.failure_id, t.place"""
 
+#: Views first; what they are made of comes after.
+_VIEWS = """SELECT view_name AS name, 'view' AS kind, coalesce(comment, '') AS holds
+    FROM duckdb_views() WHERE NOT internal AND schema_name = 'main'
+    UNION ALL
+    SELECT 'base.' || table_name, 'base table', 'may change with the schema; read the views'
+    FROM duckdb_tables() WHERE NOT internal AND schema_name = 'base'
+    ORDER BY kind DESC, name"""
+
 
 class Readers(ABC):
     """Reads the views of docs/schema.md through :meth:`sql`. Each method gives a ``pyarrow.Table`` with the view's columns."""
@@ -58,6 +66,10 @@ class Readers(ABC):
     @abstractmethod
     def sql(self, text: str, parameters: Mapping[str, Any] | Sequence[Any] | None = None) -> pa.Table:
         """The rows that SQL gives."""
+
+    def views(self) -> pa.Table:
+        """What can be read: name, kind and what it holds, of every view and then of every base table."""
+        return self.sql(_VIEWS)
 
     def runs(self) -> pa.Table:
         """Every run, the first started first."""

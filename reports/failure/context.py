@@ -8,6 +8,7 @@ from typing import Any
 
 from ..charts import BarRow, Curve, Line
 from ..context import Fact, Link, Page
+from .choices import ChoiceTable
 
 
 @dataclass(frozen=True)
@@ -277,9 +278,11 @@ class FailurePage(Page):
         failure_id: The failure's identifier, as in the database.
         task: The task's name.
         document: The document's number in the task.
+        sentence: What was asked, answered and right; whose fault it is; label and trust.
         facts: Metric with its value, filter, model, rule.
         prediction: What the model answered.
         gold: What is right.
+        choices: Multiple choice: the options as metrics measure them.
         status: ``attributed``, ``no pair``, ``no answer``, ``artefact``, ``not sampled``, ``error`` or ``right since``.
         reason: Why there is no attribution, or what to know about it.
         advice: What a reader can do about a missing attribution.
@@ -308,9 +311,11 @@ class FailurePage(Page):
     failure_id: str
     task: str
     document: int
+    sentence: str
     facts: tuple[Fact, ...]
     prediction: str
     gold: str
+    choices: ChoiceTable | None
     status: str
     reason: str
     advice: str

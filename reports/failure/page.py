@@ -17,9 +17,11 @@ from ..overview import label_of, label_style, literal
 from ..read import Detail
 from ..site import Site
 from ..text import figure, percent, plural, pretty_json, signed, times_as_probable, token_name
+from .choices import choice_table
 from .context import Candidate, CheckRow, DecisionView, FailurePage, LabelView, RankedToken, Trusted
 from .flow import graph_view
 from .heat import heat_map, layer_strip, ranked, segment_bars, strongest
+from .sentence import in_short
 from .story import story_of
 
 
@@ -41,9 +43,16 @@ def failure_page(site: Site, detail: Detail, before: Row | None, after: Row | No
         failure_id=row["failure_id"],
         task=visible(key.task),
         document=row["doc_id"],
+        sentence=in_short(
+            row,
+            contrast,
+            next((one for one in charges if one.charged), None),
+            site.label_chances.get(key, {}).get(row["label"] or ""),
+        ),
         facts=_facts(site, row),
         prediction=visible(row["prediction"] or "") or "(nothing)",
         gold=visible(row["gold"] or "") or "(the task names no single right answer)",
+        choices=choice_table(parts["choices"]),
         status=row["status"],
         reason=visible(row["reason"] or ""),
         advice=ADVICE.get(row["status"], ""),

@@ -22,15 +22,18 @@
   }
 
   function frame(start) {
-    const moving = wishes.has("moving") && !wishes.has("all");
-    painter.draw(state, !moving && !wishes.has("all"), moving && pace.short ? pace.strongest : null);
+    const wished = wishes;
+    wishes = new Set();
+    // A drawing without size is drawn when it is seen.
+    if (!view.visible) return;
+    const moving = wished.has("moving") && !wished.has("all");
+    painter.draw(state, !moving && !wished.has("all"), moving && pace.short ? pace.strongest : null);
     // What only the pointer changes leaves a picture of some edges to be completed.
-    if (moving || wishes.has("all")) clearTimeout(rest);
+    if (moving || wished.has("all")) clearTimeout(rest);
     if (moving) {
       pace.learn(start);
       if (pace.short) rest = setTimeout(redraw, 150);
     }
-    wishes = new Set();
   }
 
   const number = (value) => {
@@ -268,13 +271,22 @@
   element("out").addEventListener("click", () => zoom(1 / 1.5));
   element("fit").addEventListener("click", () => { view.reset(); redraw(); });
   element("clear").addEventListener("click", () => isolate(null));
-  new ResizeObserver(() => { view.measure(); view.clamp(); redraw(); }).observe(canvas);
+  // Also when the drawing was hidden, or its frame was, and is seen (again).
+  new ResizeObserver(() => {
+    view.measure();
+    if (!view.visible) return;
+    // Beside the drawing, a long list must not push the page about under the reader's hand.
+    readout.style.maxHeight = `${canvas.clientHeight}px`;
+    painter.recolour();
+    view.clamp();
+    redraw();
+  }).observe(canvas);
   window.matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => { painter.recolour(); redraw(); });
   element("tools").hidden = false;
   // Few blocks need little height; CSS sets the most.
-  canvas.style.height = `${Math.min(canvas.clientHeight, Math.max(400, 150 + 46 * data.blocks))}px`;
-  // Beside the drawing, a long list must not push the page about under the reader's hand.
-  readout.style.maxHeight = canvas.style.height;
+  canvas.style.maxHeight = `${Math.max(400, 150 + 46 * data.blocks)}px`;
+  view.measure();
+  readout.style.maxHeight = `${view.height}px`;
   element("share").value = String(data.initial);
   keep();
 })();

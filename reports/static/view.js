@@ -10,8 +10,12 @@
       this.reset();
     }
 
-    /** Sizes in CSS pixels; kept, as asking the page for them thousands of times a frame is slow. */
-    measure() { Object.assign(this, { width: this.canvas.clientWidth, height: this.canvas.clientHeight }); }
+    /** Sizes in CSS pixels; kept, as asking the page for them thousands of times a frame is slow. Hidden, it keeps those it had. */
+    measure() {
+      const { clientWidth: width, clientHeight: height } = this.canvas;
+      this.visible = width > 0 && height > 0;
+      if (this.visible || this.width === undefined) Object.assign(this, { width, height });
+    }
 
     reset() { Object.assign(this, { zoomX: 1, zoomY: 1, moveX: 0, moveY: 0 }); }
 

@@ -67,6 +67,23 @@ def test_sql_prints_rows_in_three_forms(database: Path) -> None:
     assert rows == [["status", "n"], ["attributed", "3"], ["no pair", "1"]]
 
 
+def test_sql_without_a_query_lists_views_before_base_tables(database: Path) -> None:
+    listed = json.loads(call("sql", database, "--format", "json").output)
+    kinds = [row["kind"] for row in listed]
+    assert kinds == sorted(kinds, reverse=True)
+    assert set(kinds) == {"view", "base table"}
+    views = [row["name"] for row in listed if row["kind"] == "view"]
+    assert views == sorted(views)
+    assert {"runs", "tasks", "failures", "top_tokens"} < set(views)
+    assert all(row["holds"] for row in listed)
+    assert not any(name.startswith("base.") for name in views)
+
+
+def test_escapes_of_a_response_pass_through_a_pipe(database: Path) -> None:
+    done = call("sql", database, "SELECT chr(27) || '[31mred' || chr(13) || chr(10) AS text", "--format", "csv")
+    assert done.stdout_bytes == b'"text"\n"\x1b[31mred\r\n"\n'
+
+
 @pytest.mark.parametrize(
     "text",
     [
@@ -100,7 +117,7 @@ def test_query_lists_and_runs_the_named_queries(database: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [
-        (("query", "DB", "lables"), 2, "known: "),
+        (("query", "DB", "lables"), 2, "did you mean 'labels'? Known: "),
         (("query", "DB", "failures", "--set", "limit"), 2, "NAME=VALUE"),
         (("query", "DB", "failures", "--set", "lmit=3"), 2, "lmit is unknown"),
         (("show", "DB", "zzz"), 2, "No failure of runs.duckdb begins with 'zzz'"),
@@ -108,7 +125,6 @@ def test_query_lists_and_runs_the_named_queries(database: Path) -> None:
         (("sql", "nothing.duckdb", "SELECT 1"), 1, "there is no file"),
         (("report", "nothing.duckdb"), 1, "there is no file"),
         (("annotate", "DB"), 2, "one of --export FILE and --import FILE"),
-        (("sql", "DB"), 2, "Missing argument 'SQL'"),
         (("nonsense",), 2, "No such command"),
         (("doctor", "./no such model"), 1, "no causal language model"),
         (("attribute", "--samples", "nothing.jsonl", "--model_args", "pretrained=x"), 1, "nothing.jsonl"),

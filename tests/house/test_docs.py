@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
+import sys
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -97,3 +101,40 @@ def test_sql_in_the_readme_runs(tmp_path: Path) -> None:
                 store.sql(statement)
         for statement in re.findall(r'lm-eval-attrib sql \S+ "([^"]+)"', README):
             store.sql(statement)
+
+
+def test_sql_in_the_readme_counts_failures_not_tokens(tmp_path: Path) -> None:
+    """Seven failures, in each of which a token stands three times: seven, not 21, and its relevance summed within each."""
+    from explanations import RUN, TASK, explanation
+
+    from lm_eval_attrib.records import TokenTable
+    from lm_eval_attrib.store.database import Store
+
+    with Store.create(tmp_path / "seven.duckdb") as store:
+        store.begin(RUN)
+        store.add_tasks([replace(TASK, task="gsm8k")])
+        for number in range(1, 8):
+            one = explanation(number)
+            tokens = TokenTable((1, 2, 2, 2), ("<s>", "key", "key", "key"), ("q",) * 4, (True, False, False, False),
+                                (9.0, 1.0, 2.0, 3.0), (9.0, 0.1, 0.2, 0.3))  # fmt: skip
+            store.add(replace(one, failure=replace(one.failure, task="gsm8k"), tokens=tokens))
+    [example] = [text for text in re.findall(r"```sql\n(.*?)```", README, re.DOTALL) if "most support" in text]
+    [statement] = [text for text in example.split(";") if "most support" in text]
+    with Store.open(tmp_path / "seven.duckdb") as store:
+        [row] = store.sql(statement).to_pylist()
+        documents = [text for text in example.split(";") if "what came out" in text]
+        [counted] = store.sql(documents[0]).to_pylist()
+    assert (row["token"], row["failures"]) == ("key", 7)
+    assert row["mean"] == pytest.approx(0.6, abs=1e-6)
+    assert (counted["documents"], counted["failures"], counted["attributed"]) == (TASK.documents, TASK.failures, 7)
+
+
+@pytest.mark.slow
+def test_examples_of_the_page_on_python_run_one_after_the_other(tmp_path: Path) -> None:
+    """In a process of their own, on a CPU, without a network, with nothing defined but what they define."""
+    code = "\n".join(re.findall(r"```python\n(.*?)```", text("python.md"), re.DOTALL))
+    asked = f"{code}\nassert explanation.status == 'attributed' and len(tokens) and strongest and failures.num_rows"
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": ""}
+    done = subprocess.run([sys.executable, "-c", asked], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert (tmp_path / "report" / "index.html").exists()

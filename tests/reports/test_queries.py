@@ -231,7 +231,7 @@ def test_checks_beside_their_controls(store: Store) -> None:
 
 
 def test_what_is_wrong_with_a_query_is_said(store: Store) -> None:
-    with pytest.raises(ArgumentError, match=r"no query is called 'tops'; known: artefacts, checks, compare, coverage"):
+    with pytest.raises(ArgumentError, match=r"no query is called 'tops'\. Known: artefacts, checks, compare, coverage"):
         queries.named_query("tops")
     with pytest.raises(ArgumentError, match=r"failure_id is missing. Its parameters: failure_id, limit"):
         queries.run_query(store, "top_tokens")
