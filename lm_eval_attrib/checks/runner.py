@@ -69,8 +69,9 @@ def verify(
 ) -> Verification:
     """Check one explanation by experiment, label the failure, and say how far the explanation can be trusted.
 
-    Where the model mixes tokens in a way that cannot be changed, words are masked by the vocabulary's mean, what cannot be done
-    is left out, and the label's reason says so.
+    Where the model mixes tokens in a way that cannot be changed, or keeps them in states, which a missing word disturbs (random
+    words turn answers too), words are masked by the vocabulary's mean. What cannot be done is left out, and the label's reason
+    says so.
 
     Args:
         model: the model that failed, resident or dispatched; it is as before afterwards.
@@ -92,7 +93,7 @@ def verify(
     options: dict[str, Any] = {"left_out": sorted(subject.specials)}
     probe = Probe(model, subject.pair, masking=masking, **options)
     mixers = probe.mixers
-    if masking == "attention" and not mixers.hides:
+    if masking == "attention" and (mixers.recurs or not mixers.hides):
         probe = Probe(model, subject.pair, masking="mean", **options)
     trials = Trials(probe, thresholds, random.Random(seed), task, record)
     checker = _Checker(subject, trials, mixers)

@@ -34,6 +34,7 @@ class ModelMixers:
         keeps: whether the model can be asked for the last logits only; one whose last blocks then run on the last tokens only
             (Gemma 4) is asked for all, as heads and words are changed at places.
         hides: whether a masked word is hidden from everything that comes after it: proved by exchanging it for another.
+        recurs: whether some block keeps what it read in a state, which a word that is missing disturbs.
     """
 
     heads: tuple[int, ...]
@@ -41,6 +42,7 @@ class ModelMixers:
     alone: frozenset[int]
     hides: bool
     keeps: bool = False
+    recurs: bool = False
 
     @property
     def limits(self) -> str:
@@ -48,6 +50,8 @@ class ModelMixers:
         cannot = []
         if not self.hides:
             cannot.append("words cannot be hidden from every mixer, so masked ones hold the vocabulary's mean instead")
+        elif self.recurs:
+            cannot.append("masked words hold the vocabulary's mean, as states are disturbed by words that are missing")
         if not self.raised:
             cannot.append("no mixer's reading of a word can be raised")
         if not any(self.heads):
@@ -93,6 +97,7 @@ def _found(model: nn.Module, decoder: Decoder) -> ModelMixers:
         alone=frozenset(block for block in blocks if met[block] == {"carried"}),
         hides=_same(*logits.chunk(2)),
         keeps=keeps,
+        recurs=any("mixer" in kinds for kinds in met),
     )
 
 

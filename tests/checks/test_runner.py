@@ -235,6 +235,16 @@ def test_in_a_model_that_mixes_by_what_nobody_knows_words_are_masked_by_the_mean
     )
 
 
+def test_where_states_are_kept_words_are_masked_by_the_mean(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, given_subject = real()
+    meant = verify(model, given_subject, masking="mean")
+    plain = Probe.mixers.fget  # type: ignore[attr-defined]
+    monkeypatch.setattr(Probe, "mixers", property(lambda probe: replace(plain(probe), recurs=True)))
+    found = verify(model, given_subject)
+    assert found.checks == meant.checks
+    assert "masked words hold the vocabulary's mean" in found.label_reason
+
+
 def test_agreement_enters_trust() -> None:
     model, given_subject = real()
     same = verify(model, replace(given_subject, rival=given_subject.relevance, completeness_gap=0.1))

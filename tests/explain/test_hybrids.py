@@ -29,7 +29,8 @@ def test_a_failure_of_every_mechanism_is_explained_to_its_label(name: str, token
     full = settings.model_copy(update={"graph": True, "checks": True, "memory": "graph"})
     with exact():
         [found] = Explainer(model, tokenizer, full, pairs={wrong.failure_id: pair}).explain([wrong])
-        heads = Probe(model, Pair(ids, pair.target_id, pair.contrast_id)).mixers.heads
+        mixers = Probe(model, Pair(ids, pair.target_id, pair.contrast_id)).mixers
+    heads = mixers.heads
     assert (found.status, found.reason) == ("attributed", "")
     assert found.figures is not None
     assert found.figures.delta_logit == pytest.approx(float(logits[target] - logits[contrast]), abs=1e-9)
@@ -40,5 +41,7 @@ def test_a_failure_of_every_mechanism_is_explained_to_its_label(name: str, token
     assert done & {ABLATE_NODES, ABLATE_HEADS} or found.label == "M-IA"
     assert any(heads)
     assert found.label in ("M-IA", "M-AG", "NC"), found.label_reason
-    assert "In this model" not in found.label_reason
+    assert ("In this model masked words hold the vocabulary's mean" in found.label_reason) == mixers.recurs
+    assert mixers.recurs == (name != "lfm2")  # whose convolutions keep nothing
+    assert "cannot" not in found.label_reason.partition("In this model")[2]
     assert found.trust is not None
