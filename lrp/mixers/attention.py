@@ -7,7 +7,7 @@ record of one prompt, :class:`~.attention_edges.HeadTensors`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -104,11 +104,10 @@ class AttentionWatch:
 
     Args:
         batch: Prompts that run together: eager attention may fold them into its heads.
-        found: Called with each.
     """
 
-    def __init__(self, batch: int, found: Callable[[Mixing], None]) -> None:
-        self._batch, self._found = batch, found
+    def __init__(self, batch: int) -> None:
+        self._batch = batch
         self._product: tuple[Tensor, Tensor, GradientEdge, float] | None = None  # query, keyᵀ, scores, factor
         self._softmax: Tensor | None = None
 
@@ -117,22 +116,20 @@ class AttentionWatch:
         """Whether a softmax of scores waits for its product with the values."""
         return self._softmax is not None
 
-    def fused(self, args: tuple[Any, ...], kwargs: Mapping[str, Any], output: Tensor) -> None:
+    def fused(self, args: tuple[Any, ...], kwargs: Mapping[str, Any], output: Tensor) -> Mixing:
         """One scaled_dot_product_attention call."""
         names = ("query", "key", "value", "attn_mask", "dropout_p", "is_causal", "scale", "enable_gqa")
         call = {**dict(zip(names, args, strict=False)), **kwargs}
         query, scale = call["query"], call.get("scale")
-        self._found(
-            Fused(
-                query,
-                call["key"],
-                call["value"],
-                output,
-                query.shape[-1] ** -0.5 if scale is None else float(scale),
-                self._batch,
-                call.get("attn_mask"),
-                bool(call.get("is_causal")),
-            )
+        return Fused(
+            query,
+            call["key"],
+            call["value"],
+            output,
+            query.shape[-1] ** -0.5 if scale is None else float(scale),
+            self._batch,
+            call.get("attn_mask"),
+            bool(call.get("is_causal")),
         )
 
     def softmax(self, output: Tensor) -> None:
@@ -140,12 +137,13 @@ class AttentionWatch:
         if self._product is not None and output.shape[-2] == self._product[0].shape[-2]:
             self._softmax = output
 
-    def product(self, first: Tensor, second: Tensor, factor: float, output: Tensor) -> None:
-        """A product of two operands of at least three dimensions: QKᵀ, or weights times values once a softmax waits."""
+    def product(self, first: Tensor, second: Tensor, factor: float, output: Tensor) -> Mixing | None:
+        """A product of two operands of at least three dimensions: QKᵀ, or weights times values once a softmax waits: a call."""
         if self._softmax is not None and self._product is not None and first.shape[-2:-1] == self._softmax.shape[-2:-1]:
             query, transposed, scores, scale = self._product
             key = transposed.transpose(-1, -2)
-            self._found(Eager(query, key, second, output, scale, self._batch, scores, first))
             self._product = self._softmax = None
-        elif first.requires_grad and second.requires_grad:
+            return Eager(query, key, second, output, scale, self._batch, scores, first)
+        if first.requires_grad and second.requires_grad:
             self._product = (first, second, get_gradient_edge(output), factor)
+        return None

@@ -24,7 +24,7 @@ class BlockObserver:
         self._mixture = False
         #: How far convolutions carry a token: by all of them, by those before the last call and by those after the first.
         self.reach = self.reach_before = self.reach_after = 0
-        self._attention = AttentionWatch(batch, self._found)
+        self._attention = AttentionWatch(batch)
 
     @property
     def neurons(self) -> Tensor | None:
@@ -38,7 +38,7 @@ class BlockObserver:
     def observe(self, name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any], output: Any) -> None:
         """One watched operation; see :class:`~lm_eval_attrib.lrp.rules.mode.Observer`."""
         if name == "scaled_dot_product_attention":
-            self._attention.fused(args, kwargs, output)
+            self.mixed(self._attention.fused(args, kwargs, output))
         elif name == "softmax":
             self._attention.softmax(output)
         elif name in ("add", "__add__", "__iadd__"):
@@ -53,9 +53,6 @@ class BlockObserver:
 
     def mixed(self, call: Mixing) -> None:
         """A call of a mixing function; see :mod:`.known`."""
-        self._found(call)
-
-    def _found(self, call: Mixing) -> None:
         self.calls.append(call)
         self.reach_before = self.reach
 
@@ -79,7 +76,9 @@ class BlockObserver:
             return
         if name == "bmm" and first.requires_grad != second.requires_grad and not self._attention.in_scores:
             self._mixture = True  # each token by the weights of its own expert
-        self._attention.product(first, second, factor, output)
+        call = self._attention.product(first, second, factor, output)
+        if call is not None:
+            self.mixed(call)
 
 
 def _reach(name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> int:
