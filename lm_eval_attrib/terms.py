@@ -77,7 +77,7 @@ PATTERNS: dict[str, str] = {
     "URT": "Underweighted relevant tokens: making the model look harder at the evidence turns the answer.",
     "OIT+URT": "Both: irrelevant words were given too much weight, and the evidence too little.",
     "OWN": "Its own earlier output: hiding words that the model wrote itself turns the answer.",
-    "PRIOR": "The question does not matter: with question and evidence hidden, most of the preference stays.",
+    "PRIOR": "The wrong answer needs no question: with question and evidence hidden, most of the preference is there, or more.",
 }
 #: How patterns are joined where several hold, in this order.
 PATTERN_PARTS = ("OIT", "URT", "OWN", "PRIOR")

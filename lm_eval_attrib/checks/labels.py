@@ -48,7 +48,7 @@ class Thresholds:
             there pull attention away from these (figures in docs/labels.md).
         nodes, heads: how many of each are ablated at once: the same small number as words, because ablating much breaks any
             answer (of heads a tenth of the model's at most).
-        prior: where at least this part of Δℓ stays with question and evidence masked, the question does not matter.
+        prior: where at least this part of Δℓ stays with question and evidence masked, the wrong answer needs no question.
     """
 
     least_delta: float = 1.0
@@ -139,7 +139,7 @@ def _with_pattern(label: str, why: str, checks: Sequence[Check], thresholds: Thr
 
 
 def stays(check: Check, thresholds: Thresholds) -> bool:
-    """Whether so much of Δℓ is left that what was masked does not matter."""
+    """Whether so much of Δℓ is left, or more, that the wrong answer does not need what was masked."""
     return check.delta_before > 0 and check.delta_after >= thresholds.prior * check.delta_before
 
 

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import pytest
 from lm_eval_attrib.tasks.planted import hybrid_model_path
-from lm_eval_attrib.tasks.planted.vocabulary import NAMES, OBJECTS
-from lookups import TEXTS, logits, lookups, plain, planted, pruned
+from lookups import TEXTS, hangs_on_its_name, lookups, pruned
 
 MODEL = hybrid_model_path()
 GATHERS, READS = 2, 3
@@ -22,20 +21,8 @@ def test_plain_texts_are_answered() -> None:
 
 
 def test_the_answer_hangs_on_the_name_before_the_object() -> None:
-    _, tokenizer = planted(MODEL)
-    lost = swapped = 0
-    docs = [doc for doc, _ in zip(plain(), range(40), strict=False)]
-    for doc in docs:
-        words = doc.prompt.split()
-        at = words.index(doc.answer)
-        name = next(word for word in NAMES if word not in words)
-        thing = next(word for word in reversed(OBJECTS) if word not in words)
-        renamed = " ".join([*words[: at - 1], name, *words[at:]])
-        replaced = " ".join([*words[:at], thing, *words[at + 1 :]])
-        lost += tokenizer.decode([int(logits(MODEL, renamed).argmax())]) != doc.answer
-        swapped += tokenizer.decode([int(logits(MODEL, replaced).argmax())]) == thing
-    assert lost >= 0.95 * len(docs)
-    assert swapped >= 0.95 * len(docs)
+    lost, swapped = hangs_on_its_name(MODEL, 40)
+    assert min(lost, swapped) >= 0.95 * 40
 
 
 @pytest.mark.parametrize("rule", ["attnlrp", "cplrp"])

@@ -12,8 +12,7 @@ from __future__ import annotations
 import pytest
 import torch
 from lm_eval_attrib.tasks.planted import model_path
-from lm_eval_attrib.tasks.planted.vocabulary import NAMES, OBJECTS
-from lookups import TEXTS, logits, lookups, plain, planted, pruned
+from lookups import TEXTS, hangs_on_its_name, lookups, pruned
 
 #: Where the mechanism is: objects gather names in block 0, the last token reads the object in block 1.
 GATHERS, READS = 0, 1
@@ -26,20 +25,8 @@ def test_plain_texts_are_answered() -> None:
 
 def test_the_answer_hangs_on_the_name_before_the_object() -> None:
     """The mechanism, by intervention: under another name the object is not found; another object there is the answer."""
-    _, tokenizer = planted(MODEL)
-    lost = swapped = 0
-    docs = [doc for doc, _ in zip(plain(), range(40), strict=False)]
-    for doc in docs:
-        words = doc.prompt.split()
-        at = words.index(doc.answer)
-        name = next(word for word in NAMES if word not in words)
-        thing = next(word for word in reversed(OBJECTS) if word not in words)
-        renamed = " ".join([*words[: at - 1], name, *words[at:]])
-        replaced = " ".join([*words[:at], thing, *words[at + 1 :]])
-        lost += tokenizer.decode([int(logits(MODEL, renamed).argmax())]) != doc.answer
-        swapped += tokenizer.decode([int(logits(MODEL, replaced).argmax())]) == thing
-    assert lost >= 0.95 * len(docs)
-    assert swapped >= 0.95 * len(docs)
+    lost, swapped = hangs_on_its_name(MODEL, 40)
+    assert min(lost, swapped) >= 0.95 * 40
 
 
 @pytest.mark.parametrize("rule", ["attnlrp", "cplrp"])

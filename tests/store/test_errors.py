@@ -224,13 +224,18 @@ def test_a_path_is_always_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         assert (tmp_path / name).is_file()
 
 
-def test_a_copy_that_did_not_end_is_found_before_an_evaluation(tmp_path: Path) -> None:
-    path = tmp_path / "runs.duckdb"
+def filled(folder: Path) -> Path:
+    """A database of several blocks."""
+    path = folder / "runs.duckdb"
     with Store.create(path) as store:
         store.begin(RUN)
         for number in range(40):
             store.add(explanation(number, tokens=200))
-        store.finish(RUN.run_id, "complete")
+    return path
+
+
+def test_a_copy_that_did_not_end_is_found_before_an_evaluation(tmp_path: Path) -> None:
+    path = filled(tmp_path)
     whole = path.read_bytes()
     half = tmp_path / "half.duckdb"
     half.write_bytes(whole[: len(whole) - 262_144])
@@ -248,15 +253,13 @@ def test_a_copy_that_did_not_end_is_found_before_an_evaluation(tmp_path: Path) -
 
 
 def test_a_file_that_gave_room_back_is_whole(tmp_path: Path) -> None:
-    path = tmp_path / "runs.duckdb"
-    with Store.create(path) as store:
-        store.begin(RUN)
-        for number in range(40):
-            store.add(explanation(number, tokens=200))
+    path = filled(tmp_path)
     with duckdb.connect(str(path)) as connection:
         connection.execute("DELETE FROM base.tokens")
         connection.execute("CHECKPOINT")
     with Store.create(path) as store:
         store.require_whole()
         store.add(explanation(41, tokens=5))
+    with Store.open(path) as store:
         store.require_whole()
+        assert store.sql("SELECT count(*) AS n FROM failures").to_pylist() == [{"n": 41}]

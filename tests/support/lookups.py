@@ -12,7 +12,7 @@ from lm_eval_attrib.lrp import Engine, Pair
 from lm_eval_attrib.lrp.attribution import Attribution
 from lm_eval_attrib.lrp.graph.subgraph import Graph
 from lm_eval_attrib.tasks.planted.documents import Document, documents
-from lm_eval_attrib.tasks.planted.vocabulary import OBJECTS
+from lm_eval_attrib.tasks.planted.vocabulary import NAMES, OBJECTS
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 TEXTS = 120
@@ -48,6 +48,24 @@ def logits(path: Path, text: str) -> torch.Tensor:
 def plain() -> Iterator[Document]:
     """Texts with nothing planted, no instruction, and the opening of an answer."""
     return (doc for doc in documents(47, 3 * TEXTS, {}, (40, 60, 80), opened=True) if not doc.instruction)
+
+
+def hangs_on_its_name(path: Path, texts: int) -> tuple[int, int]:
+    """The mechanism, by intervention: in how many texts the object is not found under another name, and another object there
+    is the answer.
+    """
+    _, tokenizer = planted(path)
+    lost = swapped = 0
+    for doc, _ in zip(plain(), range(texts), strict=False):
+        words = doc.prompt.split()
+        at = words.index(doc.answer)
+        name = next(word for word in NAMES if word not in words)
+        thing = next(word for word in reversed(OBJECTS) if word not in words)
+        renamed = " ".join([*words[: at - 1], name, *words[at:]])
+        replaced = " ".join([*words[:at], thing, *words[at + 1 :]])
+        lost += tokenizer.decode([int(logits(path, renamed).argmax())]) != doc.answer
+        swapped += tokenizer.decode([int(logits(path, replaced).argmax())]) == thing
+    return lost, swapped
 
 
 @cache
